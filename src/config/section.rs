@@ -1,0 +1,322 @@
+//! The sections of the configuration, one struct each; `default.toml` says what every key means.
+//!
+//! Every key has its default in `default.toml`, so no struct here carries one in code.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+
+/// All settings of a node.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Config {
+    /// Files that this node writes.
+    pub data: Data,
+    /// Addresses to listen on.
+    pub listen: Listen,
+    /// Certificates.
+    pub tls: Tls,
+    /// Origins.
+    pub http: Http,
+    /// Keys and claims.
+    pub auth: Auth,
+    /// Limits by plan name (token claim `plan`).
+    pub plans: BTreeMap<String, Plan>,
+    /// The session lease.
+    pub lease: Lease,
+    /// What a refused player may do.
+    pub takeover: Takeover,
+    /// The waiting line.
+    pub waiting: Waiting,
+    /// Protection against strangers.
+    pub limits: Limits,
+    /// Leaving without breaking plays.
+    pub drain: Drain,
+    /// Logging.
+    pub log: Log,
+    /// Aids for tests.
+    pub debug: Debug,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Data {
+    /// Directory of everything this node writes (made when missing).
+    pub dir: PathBuf,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Listen {
+    /// Players and API, over TLS.
+    pub players: SocketAddr,
+    /// Metrics, health and operators, plain HTTP.
+    pub admin: SocketAddr,
+    /// Whether every connection to `players` begins with a PROXY protocol v2 header.
+    pub proxy_protocol: bool,
+    /// Peers whose PROXY header and `X-Forwarded-For` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Host names, beside IP addresses and `localhost`, by which the admin listener may be called.
+    pub admin_hosts: Vec<String>,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Tls {
+    /// PEM file of the certificate chain; empty: a development certificate is made.
+    pub cert: PathBuf,
+    /// PEM file of its private key; empty together with `cert`.
+    pub key: PathBuf,
+    /// How often the two files are looked at for a change.
+    #[serde(with = "super::section::duration")]
+    pub reload_interval: Duration,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Http {
+    /// Origins that may open sockets; empty: only the host that was asked; `*`: all.
+    pub origins: Vec<String>,
+    /// Whether a request without `Origin` (anything but a browser) is allowed.
+    pub allow_missing_origin: bool,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Auth {
+    /// Shared secret of HS256 tokens; empty: HS256 is refused.
+    pub hmac_secret: Secret,
+    /// PEM file (PKCS#8) of the own signing key, Ed25519 or P-256; empty: made in the data directory.
+    pub signing_key: PathBuf,
+    /// Required `aud`; empty: not checked.
+    pub audience: String,
+    /// Required `iss`; empty: not checked.
+    pub issuer: String,
+    /// Whether `?token=` is accepted.
+    pub query_token: bool,
+    /// Public keys from PEM files.
+    pub keys: Vec<PemKey>,
+    /// Keys of identity providers.
+    pub jwks: Vec<Jwks>,
+}
+
+/// `[[auth.keys]]`: one public key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PemKey {
+    /// PEM file of the public key (SubjectPublicKeyInfo).
+    pub file: PathBuf,
+    /// `EdDSA`, `ES256` or `RS256`; must fit the key.
+    pub algorithm: String,
+    /// `kid` of the tokens that it signs; empty: any.
+    #[serde(default)]
+    pub kid: String,
+    /// Tenants that it may assert; `*` for all.
+    #[serde(default = "main_tenant")]
+    pub tenants: Vec<String>,
+    /// Scopes that it may assert; others in a token are ignored.
+    #[serde(default = "watch_scope")]
+    pub scopes: Vec<String>,
+}
+
+/// `[[auth.jwks]]`: one key set URL.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Jwks {
+    /// `https://..`, or `http://` on a loopback address.
+    pub url: String,
+    /// PEM file of the CA that signs the URL's certificate; empty: the system's.
+    #[serde(default)]
+    pub ca: PathBuf,
+    /// Required `iss` of tokens verified by these keys; empty: `auth.issuer`.
+    #[serde(default)]
+    pub issuer: String,
+    /// Tenants that it may assert; `*` for all.
+    #[serde(default = "main_tenant")]
+    pub tenants: Vec<String>,
+    /// Scopes that it may assert; others in a token are ignored.
+    #[serde(default = "watch_scope")]
+    pub scopes: Vec<String>,
+    /// How long a fetched set is used before it is fetched again.
+    #[serde(default = "jwks_refresh", with = "super::section::duration")]
+    pub refresh: Duration,
+}
+
+fn main_tenant() -> Vec<String> {
+    vec!["main".to_owned()]
+}
+
+fn watch_scope() -> Vec<String> {
+    vec!["watch".to_owned()]
+}
+
+fn jwks_refresh() -> Duration {
+    Duration::from_secs(300)
+}
+
+/// `[plans.<name>]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Plan {
+    /// Concurrent streams.
+    pub limit: u32,
+    /// Allowed `on_limit` modes; absent: all.
+    #[serde(default = "all_modes")]
+    pub on_limit: Vec<Mode>,
+}
+
+fn all_modes() -> Vec<Mode> {
+    vec![Mode::Reject, Mode::Ask, Mode::Wait, Mode::Oldest]
+}
+
+/// What a player that meets a full account asks for (`on_limit`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// `denied`, then close.
+    Reject,
+    /// `denied`, the socket stays a while for `takeover` or `wait`.
+    Ask,
+    /// Into the waiting line.
+    Wait,
+    /// The oldest session is taken over.
+    Oldest,
+}
+
+/// `[lease]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Lease {
+    /// Concurrent streams of an account whose token and plan name none.
+    pub limit: u32,
+    /// Silence that ends a session; the node pings after half of it.
+    #[serde(with = "super::section::duration")]
+    pub period: Duration,
+}
+
+/// `[takeover]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Takeover {
+    /// Whether the victim is asked.
+    pub mode: TakeoverMode,
+    /// In `consent`: silence of the victim for this long means yes.
+    #[serde(with = "super::section::duration")]
+    pub answer_within: Duration,
+    /// How long a refused player in `on_limit=ask` may decide.
+    #[serde(with = "super::section::duration")]
+    pub ask_for: Duration,
+}
+
+/// `takeover.mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TakeoverMode {
+    /// The victim ends at once.
+    Immediate,
+    /// The victim is asked first.
+    Consent,
+}
+
+/// `[waiting]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Waiting {
+    /// Waiters of one account.
+    pub max: u32,
+    /// The longest wait.
+    #[serde(with = "super::section::duration")]
+    pub timeout: Duration,
+}
+
+/// `[limits]`; 0 switches one off.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Limits {
+    /// Open connections of the node; 0: what the open-files limit allows, less a reserve.
+    pub connections: u32,
+    /// Open connections of one address (an IPv6 /64 counts as one).
+    pub connections_per_address: u32,
+    /// TLS handshakes under way at once on the node.
+    pub handshakes: u32,
+    /// New connections per second on the node.
+    pub handshakes_per_second: u32,
+    /// New connections per second of one address; a burst of ten times this is let through.
+    pub handshakes_per_second_per_address: u32,
+    /// Addresses free of every per-address limit.
+    pub exempt_addresses: Vec<IpNet>,
+    /// One deadline over accept, TLS, headers, upgrade and authentication.
+    #[serde(with = "super::section::duration")]
+    pub handshake_timeout: Duration,
+    /// Frames that one socket may send at once.
+    pub messages_burst: u32,
+    /// Frames per second of one socket after that.
+    pub messages_per_second: u32,
+}
+
+/// `[drain]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Drain {
+    /// Pause between failing readiness and the first `draining`, for load balancers to notice.
+    #[serde(with = "super::section::duration")]
+    pub delay: Duration,
+    /// What `draining.reconnect_within_ms` says; sockets are closed over this time.
+    #[serde(with = "super::section::duration")]
+    pub window: Duration,
+    /// Most sockets closed per second.
+    pub rate: u32,
+    /// After this the process ends whatever is left.
+    #[serde(with = "super::section::duration")]
+    pub deadline: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Log {
+    /// `pretty` or `json`.
+    pub format: LogFormat,
+    /// A `tracing` filter directive, such as `info` or `usher=debug,hyper=warn`.
+    pub level: String,
+    /// Log file; empty: stdout.
+    pub file: PathBuf,
+    /// Size at which the file is rotated, in bytes.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub files: u32,
+    /// Whether each HTTP request is logged.
+    pub access: bool,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For programs.
+    Json,
+}
+
+/// `[debug]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Debug {
+    /// Serves `/debug/echo` for WebSocket conformance suites.
+    pub echo: bool,
+    /// Largest message that it takes, in bytes.
+    pub echo_max_bytes: usize,
+}
+
+/// Durations are written as `10s`, `250ms` or `5m` (crate `humantime`).
+pub(crate) mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text)
+            .map_err(|e| D::Error::custom(format!("not a duration such as \"10s\": {e}")))
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+}

@@ -1,0 +1,3 @@
+//! Boot order.
+
+fn main() {}
