@@ -4,8 +4,26 @@
 //! Does not: open files or sockets that a setting names (their owners do).
 //! Called by: `main` and the commands, through [`load`].
 
+mod environment;
+mod error;
+mod keys;
+mod load;
+#[cfg(test)]
+mod load_tests;
+mod origin;
+#[cfg(test)]
+pub(crate) mod scratch;
 mod secret;
 mod section;
+mod validate;
+#[cfg(test)]
+mod validate_tests;
 
+pub use error::ConfigError;
+pub use load::{Overrides, load, to_toml};
 pub use secret::Secret;
 pub use section::*;
+pub use validate::log_filter;
+
+/// The defaults, which are also the manual: what `usher` runs with when nothing is configured.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");

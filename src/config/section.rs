@@ -108,7 +108,7 @@ pub struct Auth {
 /// `[[auth.keys]]`: one public key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PemKey {
-    /// PEM file of the public key (SubjectPublicKeyInfo).
+    /// PEM file of the public key (`SubjectPublicKeyInfo`).
     pub file: PathBuf,
     /// `EdDSA`, `ES256` or `RS256`; must fit the key.
     pub algorithm: String,

@@ -1,1 +1,18 @@
-//! Telemetry.
+//! What a node tells about itself: metrics, logs, and ids that join a request's lines.
+//!
+//! Owns: the metric names, the log output and its rotation.
+//! Does not: decide what is worth counting or logging; no account, device, content or session id becomes a label.
+//! Called by: everything that counts or logs; `main` starts it.
+
+mod instrument;
+mod label;
+mod logging;
+mod metrics;
+mod request_id;
+mod rotate;
+
+pub use instrument::{CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges};
+pub use label::{Admission, Handshake, Label, Refusal};
+pub use logging::{LogError, LogHandle, init};
+pub use metrics::Metrics;
+pub use request_id::RequestId;

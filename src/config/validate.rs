@@ -1,0 +1,267 @@
+//! Rules that a type cannot express: ranges, and settings that must fit each other.
+//!
+//! Owns: the ranges; `default.toml` states them for the user.
+//! Does not: touch files or the network: whether a certificate is readable is for its owner to say.
+//! Called by: `load`; `telemetry` for the log filter.
+
+use std::fmt::{Debug, Display};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Authority;
+use tracing_subscriber::EnvFilter;
+
+use super::Config;
+
+const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
+const SCOPES: [&str; 7] = [
+    "watch",
+    "admin",
+    "editor",
+    "support",
+    "finance",
+    "introspect",
+    "operator",
+];
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// More streams of one account than any household has; keeps an account's table small.
+const MOST_STREAMS: u32 = 1000;
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Paths of settings with what is wrong about them.
+#[derive(Default)]
+struct Problems(Vec<(String, String)>);
+
+/// Everything wrong with the values of `config`: path and message.
+pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
+    let mut found = Problems::default();
+    listeners(config, &mut found);
+    auth(config, &mut found);
+    slots(config, &mut found);
+    limits(config, &mut found);
+    drain(config, &mut found);
+    aids(config, &mut found);
+    found.0
+}
+
+/// The filter of `log.level`. A lone word must be a level: `EnvFilter` would take a mistyped one for the name of a
+/// module and then log nothing else.
+///
+/// # Errors
+/// What is wrong with the text, for people.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let usage =
+        "write a level (off, error, warn, info, debug, trace) or directives such as info,usher::net=debug";
+    let is_level = |part: &&str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if parts
+        .iter()
+        .any(|part| !part.contains(['=', '[']) && !is_level(part))
+    {
+        return Err(format!("not a log filter: {usage}"));
+    }
+    EnvFilter::builder()
+        .parse(parts.join(","))
+        .map_err(|_| format!("not a log filter: {usage}"))
+}
+
+impl Problems {
+    fn check(&mut self, path: impl Display, holds: bool, message: impl Display) {
+        if !holds {
+            self.0.push((path.to_string(), message.to_string()));
+        }
+    }
+
+    fn range<T: Copy + PartialOrd + Debug>(
+        &mut self,
+        path: impl Display,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) {
+        let message = format!("must be from {:?} to {:?}", allowed.start(), allowed.end());
+        self.check(path, allowed.contains(&value), message);
+    }
+
+    fn span(&mut self, path: impl Display, value: Duration, allowed: RangeInclusive<Duration>) {
+        let [least, most] = [allowed.start(), allowed.end()].map(|d| humantime::format_duration(*d));
+        self.check(
+            path,
+            allowed.contains(&value),
+            format!("must be from {least} to {most}"),
+        );
+    }
+}
+
+fn listeners(config: &Config, found: &mut Problems) {
+    let listen = &config.listen;
+    let same = listen.players == listen.admin && listen.players.port() != 0;
+    found.check("listen.admin", !same, "must differ from listen.players");
+    for (i, host) in listen.admin_hosts.iter().enumerate() {
+        let plain = !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace());
+        found.check(
+            format_args!("listen.admin_hosts[{i}]"),
+            plain,
+            "must be a host name, without scheme and port",
+        );
+    }
+    let (cert, key) = (config.tls.cert.as_os_str(), config.tls.key.as_os_str());
+    found.check(
+        "tls.key",
+        cert.is_empty() || !key.is_empty(),
+        "must be set together with tls.cert",
+    );
+    found.check(
+        "tls.cert",
+        key.is_empty() || !cert.is_empty(),
+        "must be set together with tls.key",
+    );
+    found.span("tls.reload_interval", config.tls.reload_interval, SECOND..=DAY);
+    for (i, origin) in config.http.origins.iter().enumerate() {
+        let path = format_args!("http.origins[{i}]").to_string();
+        found.check(
+            path,
+            is_origin(origin),
+            "must be * or scheme://host[:port], without a path",
+        );
+    }
+}
+
+/// `*`, or `scheme://host[:port]` and nothing after it (RFC 6454 section 6.2).
+pub(super) fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else {
+        return text == "*";
+    };
+    let scheme_char = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let host = host.parse::<Authority>().ok();
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(scheme_char)
+        && host.is_some_and(|host| {
+            let port_fits = host.as_str() == host.host() || host.port_u16().is_some();
+            port_fits && !host.host().is_empty() && !host.as_str().contains('@')
+        })
+}
+
+fn auth(config: &Config, found: &mut Problems) {
+    for (i, key) in config.auth.keys.iter().enumerate() {
+        let path = format!("auth.keys[{i}]");
+        found.check(
+            format_args!("{path}.file"),
+            !key.file.as_os_str().is_empty(),
+            "must not be empty",
+        );
+        let known = ALGORITHMS.contains(&key.algorithm.as_str());
+        found.check(
+            format_args!("{path}.algorithm"),
+            known,
+            "must be EdDSA, ES256 or RS256",
+        );
+        reach(&path, &key.tenants, &key.scopes, found);
+    }
+    for (i, set) in config.auth.jwks.iter().enumerate() {
+        let path = format!("auth.jwks[{i}]");
+        let rule = "must be https://.., or http:// on a loopback address, without credentials";
+        found.check(format_args!("{path}.url"), is_key_set_url(&set.url), rule);
+        found.span(format_args!("{path}.refresh"), set.refresh, SECOND..=DAY);
+        reach(&path, &set.tenants, &set.scopes, found);
+    }
+}
+
+/// The tenants and scopes that a key may assert.
+fn reach(path: &str, tenants: &[String], scopes: &[String], found: &mut Problems) {
+    let named = !tenants.is_empty() && tenants.iter().all(|tenant| !tenant.is_empty());
+    found.check(
+        format_args!("{path}.tenants"),
+        named,
+        "must name at least one tenant, or *",
+    );
+    let known = scopes.iter().all(|scope| SCOPES.contains(&scope.as_str()));
+    let rule = format!("must be of {}", SCOPES.join(", "));
+    found.check(format_args!("{path}.scopes"), known && !scopes.is_empty(), rule);
+}
+
+pub(super) fn is_key_set_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<Uri>() else {
+        return false;
+    };
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let private = url
+        .authority()
+        .is_none_or(|authority| !authority.as_str().contains('@'));
+    let scheme = url.scheme_str();
+    private && !host.is_empty() && (scheme == Some("https") || scheme == Some("http") && loopback)
+}
+
+fn slots(config: &Config, found: &mut Problems) {
+    for (name, plan) in &config.plans {
+        let path = super::keys::join("plans", name);
+        found.check(&path, !name.is_empty(), "must have a name");
+        found.range(format_args!("{path}.limit"), plan.limit, 0..=MOST_STREAMS);
+        found.check(
+            format_args!("{path}.on_limit"),
+            !plan.on_limit.is_empty(),
+            "must not be empty",
+        );
+    }
+    found.range("lease.limit", config.lease.limit, 0..=MOST_STREAMS);
+    found.span("lease.period", config.lease.period, SECOND..=10 * MINUTE);
+    found.span(
+        "takeover.answer_within",
+        config.takeover.answer_within,
+        SECOND..=5 * MINUTE,
+    );
+    found.span("takeover.ask_for", config.takeover.ask_for, SECOND..=5 * MINUTE);
+    found.range("waiting.max", config.waiting.max, 0..=1000);
+    found.span("waiting.timeout", config.waiting.timeout, SECOND..=DAY);
+}
+
+fn limits(config: &Config, found: &mut Problems) {
+    let limits = &config.limits;
+    found.span(
+        "limits.handshake_timeout",
+        limits.handshake_timeout,
+        SECOND / 10..=MINUTE,
+    );
+    found.range("limits.messages_burst", limits.messages_burst, 0..=1_000_000);
+    found.range(
+        "limits.messages_per_second",
+        limits.messages_per_second,
+        0..=1_000_000,
+    );
+}
+
+fn drain(config: &Config, found: &mut Problems) {
+    let drain = &config.drain;
+    found.span("drain.delay", drain.delay, Duration::ZERO..=10 * MINUTE);
+    found.span("drain.window", drain.window, Duration::ZERO..=10 * MINUTE);
+    found.range("drain.rate", drain.rate, 1..=1_000_000);
+    found.span("drain.deadline", drain.deadline, Duration::ZERO..=HOUR);
+    found.check(
+        "drain.deadline",
+        drain.deadline >= drain.window,
+        "must not be shorter than drain.window",
+    );
+}
+
+fn aids(config: &Config, found: &mut Problems) {
+    if let Err(message) = log_filter(&config.log.level) {
+        found.check("log.level", false, message);
+    }
+    found.check(
+        "log.max_bytes",
+        config.log.max_bytes >= 4096,
+        "must be at least 4096",
+    );
+    found.range("log.files", config.log.files, 1..=100);
+    found.range(
+        "debug.echo_max_bytes",
+        config.debug.echo_max_bytes,
+        125..=64 * 1024 * 1024,
+    );
+}

@@ -1,0 +1,143 @@
+//! Tests of the rules, through the messages that the user reads.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+use super::scratch::Scratch;
+use super::validate::{is_key_set_url, is_origin};
+use super::{Overrides, load, log_filter};
+
+fn problems_of(text: &str) -> Vec<String> {
+    let dir = Scratch::new();
+    let path = dir.write("usher.toml", text);
+    let problems = load(Some(&path), [], &Overrides::default())
+        .unwrap_err()
+        .to_string();
+    let file = format!("{}: ", path.display());
+    problems.lines().map(|line| line.replace(&file, "")).collect()
+}
+
+#[test]
+fn every_value_out_of_range_is_named() {
+    let text = "listen.admin = \"127.0.0.1:8443\"\nlisten.admin_hosts = [\"a:1\"]\ntls.cert = \"a.pem\"\n\
+        tls.reload_interval = \"0s\"\nlease.period = \"999ms\"\nlease.limit = 1001\ntakeover.ask_for = \"6m\"\n\
+        takeover.answer_within = \"0s\"\nwaiting.max = 1001\nwaiting.timeout = \"0s\"\n\
+        limits.handshake_timeout = \"61s\"\nlimits.messages_burst = 1000001\ndrain.deadline = \"1s\"\n\
+        drain.rate = 0\nlog.files = 0\nlog.max_bytes = 4095\nlog.level = \"inof\"\ndebug.echo_max_bytes = 124\n\
+        plans.\"\" = {limit = 1}\nplans.p = {limit = 1001, on_limit = []}";
+    let problems = problems_of(text);
+    let paths: Vec<&str> = problems
+        .iter()
+        .map(|line| line.split(": ").next().unwrap())
+        .collect();
+    let expected = [
+        "listen.admin",
+        "listen.admin_hosts[0]",
+        "tls.key",
+        "tls.reload_interval",
+        "plans.\"\"",
+        "plans.p.limit",
+        "plans.p.on_limit",
+        "lease.limit",
+        "lease.period",
+        "takeover.answer_within",
+        "takeover.ask_for",
+        "waiting.max",
+        "waiting.timeout",
+        "limits.handshake_timeout",
+        "limits.messages_burst",
+        "drain.rate",
+        "drain.deadline",
+        "log.level",
+        "log.max_bytes",
+        "log.files",
+        "debug.echo_max_bytes",
+    ];
+    assert_eq!(paths, expected);
+    assert_eq!(problems[8], "lease.period: must be from 1s to 10m");
+    assert_eq!(
+        problems[16],
+        "drain.deadline: must not be shorter than drain.window"
+    );
+}
+
+#[test]
+fn keys_are_checked() {
+    let text = "auth.keys = [{file = \"\", algorithm = \"HS256\", tenants = [], scopes = [\"wach\"]}]\n\
+        auth.jwks = [{url = \"http://id.example.com/\", refresh = \"0s\"}]";
+    let problems = problems_of(text);
+    assert_eq!(
+        problems,
+        [
+            "auth.keys[0].file: must not be empty",
+            "auth.keys[0].algorithm: must be EdDSA, ES256 or RS256",
+            "auth.keys[0].tenants: must name at least one tenant, or *",
+            "auth.keys[0].scopes: must be of watch, admin, editor, support, finance, introspect, operator",
+            "auth.jwks[0].url: must be https://.., or http:// on a loopback address, without credentials",
+            "auth.jwks[0].refresh: must be from 1s to 1day",
+        ]
+    );
+}
+
+#[test]
+fn key_set_urls_are_private_or_encrypted() {
+    for good in [
+        "https://id.example.com/jwks",
+        "http://127.0.0.1:9/jwks",
+        "http://[::1]:9/",
+        "http://localhost/",
+    ] {
+        assert!(is_key_set_url(good), "{good}");
+    }
+    for bad in [
+        "",
+        "jwks",
+        "/jwks",
+        "ftp://a/",
+        "http://10.0.0.1/",
+        "http://localhost.evil/",
+        "https://u:p@a/",
+    ] {
+        assert!(!is_key_set_url(bad), "{bad}");
+    }
+}
+
+#[test]
+fn origins_have_no_path() {
+    for good in [
+        "*",
+        "https://a.example",
+        "http://localhost:3000",
+        "http://[::1]:3000",
+        "capacitor://localhost",
+    ] {
+        assert!(is_origin(good), "{good}");
+    }
+    for bad in [
+        "",
+        "null",
+        "a.example",
+        "https://",
+        "https://a/",
+        "https://a/b",
+        "https://u@a",
+        "https://a:x",
+        "://a",
+    ] {
+        assert!(!is_origin(bad), "{bad}");
+    }
+}
+
+#[test]
+fn a_lone_word_of_a_filter_is_a_level() {
+    for good in [
+        "info",
+        "INFO",
+        "usher=debug,hyper=warn",
+        "warn,usher::net=trace",
+        "info, usher=debug",
+    ] {
+        assert!(log_filter(good).is_ok(), "{good}");
+    }
+    for bad in ["", "inof", "usher", "info,", "usher=loud", "=", "[["] {
+        assert!(log_filter(bad).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Label values that are known beforehand.
+//!
+//! Owns: the outcomes that a counter tells apart.
+//! Does not: count (`instrument` does).
+//! Called by: `metrics`, and whoever counts an outcome.
+
+/// The values of one label: an enum whose variants are numbered as in `VALUES`.
+pub trait Label: Copy + 'static {
+    /// Name of the label.
+    const NAME: &'static str;
+    /// The value of every variant, in their order.
+    const VALUES: &'static [&'static str];
+
+    /// Position of the variant in `VALUES`.
+    fn index(self) -> usize;
+}
+
+/// How a start ended (`usher_admissions_total`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// A new session took a slot.
+    Granted,
+    /// The account was at its limit.
+    Denied,
+    /// A session moved to this socket.
+    Resumed,
+    /// A device replaced its own session.
+    Replaced,
+    /// Granted while the store is away.
+    Provisional,
+    /// The store failed.
+    Error,
+}
+
+impl Label for Admission {
+    const NAME: &'static str = "outcome";
+    const VALUES: &'static [&'static str] =
+        &["granted", "denied", "resumed", "replaced", "provisional", "error"];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a TLS handshake ended (`usher_tls_handshakes_total`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// With certificates.
+    Full,
+    /// From a session ticket.
+    Resumed,
+    /// Not at all.
+    Failed,
+}
+
+impl Label for Handshake {
+    const NAME: &'static str = "outcome";
+    const VALUES: &'static [&'static str] = &["full", "resumed", "failed"];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Why a connection was closed before it could ask for anything (`usher_connections_refused_total`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `limits.connections`
+    NodeLimit,
+    /// `limits.connections_per_address`
+    AddressLimit,
+    /// `limits.handshakes_per_second_per_address`
+    AddressRate,
+    /// `limits.handshakes_per_second`
+    NodeRate,
+    /// A missing, malformed or untrusted PROXY header.
+    ProxyHeader,
+}
+
+impl Label for Refusal {
+    const NAME: &'static str = "reason";
+    const VALUES: &'static [&'static str] = &[
+        "node_limit",
+        "address_limit",
+        "address_rate",
+        "node_rate",
+        "proxy_header",
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}

@@ -1,0 +1,250 @@
+//! Every metric of a node, declared once.
+//!
+//! Owns: names, help texts, buckets and the label values that are reported from the start.
+//! Does not: listen (the admin listener serves [`Metrics::render`]); no global, so that many nodes fit in one process.
+//! Called by: whatever counts, through an `Arc`.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, Result, TextEncoder};
+
+use super::instrument::{CounterFamily, Counters, Declare, HttpCounters, HttpTimes, TenantGauges};
+use super::{Admission, Handshake, Refusal};
+
+/// 0.5 ms to 5 s: an undecided start is answered within 6 s.
+const ADMISSION_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+/// 1 ms to 5 s, with the promised 250 ms among them.
+const LATENESS_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+/// 1 ms to 60 s: a victim that is asked may take its time.
+const TAKEOVER_SECONDS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0,
+];
+/// 1 s to 12 h.
+const SESSION_SECONDS: &[f64] = &[
+    1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 5400.0, 7200.0, 10800.0, 21600.0, 43200.0,
+];
+/// 1 ms to 10 s.
+const REQUEST_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// One bucket for each number of slots.
+const LEVELS: &[f64] = &[
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0,
+    19.0, 20.0,
+];
+/// Codes of the close-code table, and `closed` for the player's own close.
+const ENDED_CODES: &[&str] = &[
+    "closed",
+    "stopped",
+    "stream_limit_reached",
+    "displaced",
+    "ended_by_operator",
+    "account_blocked",
+    "content_unavailable",
+    "moved",
+    "bad_message",
+    "message_too_large",
+    "rate_limited",
+    "token_expired",
+    "draining",
+    "heartbeat_missed",
+    "lease_lost",
+    "unavailable",
+    "slow_consumer",
+];
+
+/// Declares the fields of [`Metrics`]: the doc comment is the help text, the field's name after `usher_` the metric's.
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $name:ident: $kind:ty = $options:expr;)+) => {
+        /// The metrics of one node. Counting needs no lock and, for fixed outcomes, no look-up.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ pub $name: $kind,)+
+        }
+
+        impl Metrics {
+            fn declare(registry: Registry) -> Result<Self> {
+                $(let $name = <$kind>::declare(
+                    &registry,
+                    concat!("usher_", stringify!($name)),
+                    concat!($($help),+).trim(),
+                    $options,
+                )?;)+
+                Ok(Self { registry, $($name),+ })
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Sessions that hold a slot on this node, by tenant.
+    sessions_active: TenantGauges = "main";
+    /// Open connections of players.
+    connections_open: IntGauge = ();
+    /// Connections closed before they could ask for anything, by reason.
+    connections_refused_total: Counters<Refusal> = ();
+    /// TLS handshakes by outcome.
+    tls_handshakes_total: Counters<Handshake> = ();
+    /// Time of completed TLS handshakes.
+    tls_handshake_duration_seconds: Histogram = ADMISSION_SECONDS;
+    /// Unix time at which the certificate in use expires; 0 before one is loaded.
+    certificate_expiry_seconds: IntGauge = ();
+    /// Rejected tokens by reason.
+    tokens_rejected_total: CounterFamily = ("reason", &[]);
+    /// Starts by outcome.
+    admissions_total: Counters<Admission> = ();
+    /// Time from a start's last byte to its decision, waiting in line excluded.
+    admission_duration_seconds: Histogram = ADMISSION_SECONDS;
+    /// Refusals by the rule that caused them.
+    denials_total: CounterFamily = ("rule", &["account"]);
+    /// Slots used by the account after each grant.
+    concurrency_level: Histogram = LEVELS;
+    /// Slots that the account would use if nothing were refused, at each try: what a higher limit would serve.
+    attempt_level: Histogram = LEVELS;
+    /// Players that wait for a slot.
+    waiters: IntGauge = ();
+    /// Time from a take-over's request to its grant.
+    takeover_duration_seconds: Histogram = TAKEOVER_SECONDS;
+    /// Frames that renewed a session's lease.
+    heartbeats_total: IntCounter = ();
+    /// Ended sessions by code.
+    sessions_ended_total: CounterFamily = ("code", ENDED_CODES);
+    /// Length of ended sessions.
+    session_duration_seconds: Histogram = SESSION_SECONDS;
+    /// How much later than due a silent session's slot was freed.
+    release_lateness_seconds: Histogram = LATENESS_SECONDS;
+    /// Answered HTTP requests by route, method and status.
+    http_requests_total: HttpCounters = ();
+    /// Time from a request's headers to its answer, by route.
+    http_request_duration_seconds: HttpTimes = REQUEST_SECONDS;
+    /// Always 1; the labels tell what runs.
+    build_info: IntGaugeVec = &["version", "revision"];
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Content type of [`Metrics::render`].
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    /// All metrics at zero, beside those of the process.
+    #[must_use]
+    pub fn new() -> Self {
+        let metrics =
+            Self::declare(Registry::new()).expect("every metric is declared once, with valid names");
+        let process = Box::new(ProcessCollector::for_self());
+        metrics
+            .registry
+            .register(process)
+            .expect("no metric of ours begins with process_");
+        let revision = option_env!("USHER_REVISION").unwrap_or("unknown");
+        metrics
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), revision])
+            .set(1);
+        metrics
+    }
+
+    /// Counts an answered request. `route` is the pattern that matched (`/v1/sessions/{id}`, or `unmatched`), never the
+    /// path that was asked.
+    pub fn http_request(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
+        self.http_requests_total.inc(route, method, status);
+        self.http_request_duration_seconds.observe(route, took);
+    }
+
+    /// The text exposition format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_else(|e| {
+                tracing::error!(error = %e, "metrics cannot be written");
+                String::new()
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(text: &str, line: &str) -> bool {
+        text.lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn known_values_report_zero_from_the_start() {
+        let text = Metrics::new().render();
+        for line in [
+            "usher_sessions_active{tenant=\"main\"} 0",
+            "usher_connections_open 0",
+            "usher_heartbeats_total 0",
+            "usher_admissions_total{outcome=\"provisional\"} 0",
+            "usher_denials_total{rule=\"account\"} 0",
+            "usher_connections_refused_total{reason=\"address_rate\"} 0",
+            "usher_tls_handshakes_total{outcome=\"resumed\"} 0",
+            "usher_concurrency_level_bucket{le=\"20\"} 0",
+            "usher_release_lateness_seconds_bucket{le=\"0.25\"} 0",
+            "# HELP usher_waiters Players that wait for a slot.",
+            "# TYPE usher_session_duration_seconds histogram",
+        ] {
+            assert!(has(&text, line), "{line} in\n{text}");
+        }
+        for code in ENDED_CODES {
+            assert!(
+                has(&text, &format!("usher_sessions_ended_total{{code=\"{code}\"}} 0")),
+                "{code}"
+            );
+        }
+        assert!(text.contains("process_open_fds "));
+        assert!(
+            text.contains(&format!("version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn counting_shows_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.admissions_total.inc(Admission::Granted);
+        metrics.tokens_rejected_total.inc("expired");
+        metrics.sessions_active.of("main").inc();
+        metrics.concurrency_level.observe(3.0);
+        metrics.http_request(
+            "/v1/sessions/{id}",
+            &Method::GET,
+            StatusCode::GONE,
+            Duration::from_millis(2),
+        );
+        let text = metrics.render();
+        for line in [
+            "usher_admissions_total{outcome=\"granted\"} 1",
+            "usher_tokens_rejected_total{reason=\"expired\"} 1",
+            "usher_sessions_active{tenant=\"main\"} 1",
+            "usher_concurrency_level_bucket{le=\"2\"} 0",
+            "usher_concurrency_level_bucket{le=\"3\"} 1",
+            "usher_http_requests_total{method=\"GET\",route=\"/v1/sessions/{id}\",status=\"410\"} 1",
+            "usher_http_request_duration_seconds_bucket{route=\"/v1/sessions/{id}\",le=\"0.0025\"} 1",
+        ] {
+            assert!(has(&text, line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn two_nodes_in_one_process_do_not_share_a_count() {
+        let (a, b) = (Metrics::new(), Metrics::new());
+        a.heartbeats_total.inc();
+        assert_eq!((a.heartbeats_total.get(), b.heartbeats_total.get()), (1, 0));
+    }
+}
