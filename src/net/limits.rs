@@ -1,0 +1,230 @@
+//! Admission of connections, before they cost a TLS handshake.
+//!
+//! Owns: the counts of open connections and the rates of new ones, for the node and for each address, and the bound
+//! on handshakes under way.
+//! Does not: close sockets, answer 429, nor limit messages or starts of an account.
+//! Called by: the listener for each connection, and the HTTP layer for clients behind a trusted proxy.
+
+mod rate;
+mod table;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use self::rate::{Pace, Rate};
+use self::table::{Slot, Table};
+use super::address::{self, Addressing};
+use crate::config::Limits;
+
+/// Open files kept back from connections, for stores, logs and files that are served.
+const RESERVED_FILES: u64 = 1_000;
+/// Seconds of its rate that an address may use at once after a pause.
+const ADDRESS_BURST_SECONDS: u32 = 10;
+/// The same for the whole node.
+const NODE_BURST_SECONDS: u32 = 1;
+
+/// Why a connection or request is turned away. All pass with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// `limits.connections` are open.
+    #[error("too many open connections on this node")]
+    NodeLimit,
+    /// `limits.connections_per_address` are open.
+    #[error("too many open connections from this address")]
+    AddressLimit,
+    /// `limits.handshakes_per_second_per_address` is used up.
+    #[error("too many new connections from this address")]
+    AddressRate,
+    /// `limits.handshakes_per_second` is used up.
+    #[error("too many new connections on this node")]
+    NodeRate,
+}
+
+impl Refused {
+    /// A short fixed name, for metrics and logs.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NodeLimit => "node_limit",
+            Self::AddressLimit => "address_limit",
+            Self::AddressRate => "address_rate",
+            Self::NodeRate => "node_rate",
+        }
+    }
+}
+
+/// The door of a node. Clones share their counts.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    shared: Arc<Shared>,
+}
+
+/// An admitted connection; dropping it gives everything back.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    node: NodeSlot,
+    _client: Option<ClientGuard>,
+    handshake: Option<OwnedSemaphorePermit>,
+}
+
+/// A client that counts for its address until this is dropped.
+#[derive(Debug)]
+pub struct ClientGuard {
+    shared: Arc<Shared>,
+    slot: Slot,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addressing: Arc<Addressing>,
+    /// The most that may be open.
+    connections: u32,
+    open: AtomicU32,
+    rate: Rate,
+    pace: Mutex<Pace>,
+    addresses: Table,
+    /// None is no limit.
+    handshakes: Option<Arc<Semaphore>>,
+}
+
+/// One of the node's connections.
+#[derive(Debug)]
+struct NodeSlot(Arc<Shared>);
+
+impl Admission {
+    /// Nothing open yet, every burst unused.
+    #[must_use]
+    pub fn new(limits: &Limits, addressing: Arc<Addressing>) -> Self {
+        let connections = if limits.connections == 0 {
+            file_bound()
+        } else {
+            limits.connections
+        };
+        let address_rate = Rate::new(limits.handshakes_per_second_per_address, ADDRESS_BURST_SECONDS);
+        let handshakes = usize::try_from(limits.handshakes)
+            .unwrap_or(usize::MAX)
+            .min(Semaphore::MAX_PERMITS);
+        Self {
+            shared: Arc::new(Shared {
+                addressing,
+                connections,
+                open: AtomicU32::new(0),
+                rate: Rate::new(limits.handshakes_per_second, NODE_BURST_SECONDS),
+                pace: Mutex::default(),
+                addresses: Table::new(limits.connections_per_address, address_rate),
+                handshakes: (handshakes > 0).then(|| Arc::new(Semaphore::new(handshakes))),
+            }),
+        }
+    }
+
+    /// Admits a connection just accepted from `peer`, which holds its place until the guard is dropped.
+    ///
+    /// A trusted proxy's own address has no limit: its clients are judged by [`Admission::check_client`] once their
+    /// addresses are known.
+    ///
+    /// # Errors
+    /// The first limit that it meets. An address over its own limit takes nothing from the node's rate.
+    pub fn try_accept(&self, peer: IpAddr, now: Instant) -> Result<ConnectionGuard, Refused> {
+        let node = NodeSlot::take(&self.shared)?;
+        let client = self.check_client(peer, now)?;
+        let mut pace = self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.shared.rate.try_take(&mut pace, now) {
+            return Err(Refused::NodeRate);
+        }
+        Ok(ConnectionGuard {
+            node,
+            _client: client,
+            handshake: None,
+        })
+    }
+
+    /// Counts a client behind a trusted proxy for its own address, by the same limits as a connection; none for an
+    /// exempt address or a proxy itself. The guard lives as long as the request or socket.
+    ///
+    /// # Errors
+    /// [`Refused::AddressLimit`] or [`Refused::AddressRate`]; HTTP answers 429.
+    pub fn check_client(&self, client: IpAddr, now: Instant) -> Result<Option<ClientGuard>, Refused> {
+        let Shared {
+            addressing,
+            addresses,
+            ..
+        } = &*self.shared;
+        if addresses.is_unlimited() || addressing.is_exempt(client) || addressing.is_trusted(client) {
+            return Ok(None);
+        }
+        let slot = addresses.try_enter(address::key(client), now)?;
+        Ok(Some(ClientGuard {
+            shared: Arc::clone(&self.shared),
+            slot,
+        }))
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// The most connections that may be open; `u32::MAX` when nothing bounds them.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.shared.connections
+    }
+}
+
+impl ConnectionGuard {
+    /// Waits for one of the `limits.handshakes` places, first come, first served. The caller bounds the wait by
+    /// the handshake's deadline, which this connection spends like any other silence.
+    pub async fn begin_handshake(&mut self) {
+        if let Some(handshakes) = self.node.0.handshakes.clone() {
+            self.handshake = handshakes.acquire_owned().await.ok();
+        }
+    }
+
+    /// Gives the place up: TLS is done and the head of the first request has arrived.
+    pub fn release_handshake(&mut self) {
+        self.handshake = None;
+    }
+}
+
+impl Drop for ClientGuard {
+    fn drop(&mut self) {
+        self.shared.addresses.leave(self.slot);
+    }
+}
+
+impl NodeSlot {
+    fn take(shared: &Arc<Shared>) -> Result<Self, Refused> {
+        let one_more = |open| (open < shared.connections).then_some(open + 1);
+        match shared
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        {
+            Ok(_) => Ok(Self(Arc::clone(shared))),
+            Err(_) => Err(Refused::NodeLimit),
+        }
+    }
+}
+
+impl Drop for NodeSlot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Connections that the process may have open: its open-files limit less a reserve, at least half of it.
+fn file_bound() -> u32 {
+    getrlimit(Resource::Nofile).current.map_or(u32::MAX, bound_for)
+}
+
+fn bound_for(files: u64) -> u32 {
+    u32::try_from(files.saturating_sub(RESERVED_FILES).max(files / 2)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
