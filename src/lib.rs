@@ -1,6 +1,41 @@
-//! Usher: a WebSocket streaming-session gateway. The connection is the lease.
+//! Usher: a WebSocket streaming-session gateway. A player keeps one TLS WebSocket open while it plays; the
+//! connection is the lease on one of the account's concurrent streams.
+//!
+//! # Architecture map
+//!
+//! Data flows one way: socket -> protocol -> lease -> store.
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`cli`] | the commands; `cli::serve` is the boot order |
+//! | [`app`] | the only place that wires the rooms together |
+//! | [`api`] | HTTP routes and the one error shape; `api::watch` turns a request into a player |
+//! | [`gateway`] | one task per player, from its first frame to its last; leaving a node |
+//! | [`net`] | listeners, TLS, limits on strangers, and getting the raw stream back from hyper |
+//! | [`lease`] | who may play: pure rules, the store interface, its memory twin |
+//! | [`auth`] | verifying and issuing tokens, keys |
+//! | [`protocol`] | messages, close codes, ids: pure |
+//! | [`config`] | typed settings; `default.toml` is their manual |
+//! | [`telemetry`] | metrics and logs |
+//!
+//! A room imports only from those below it in this table (the test `rooms` reads the `use` lines).
+//!
+//! ## One start, walked through
+//!
+//! `net::listener` accepts, judges limits, does TLS and gives the connection to hyper (`net::http`). A request for
+//! `/v1/watch` reaches `api::watch`, which refuses in plain HTTP or answers 101 and attaches what comes after.
+//! hyper lets go of the stream; [`gateway::Gateway::open`] runs the session on a task of its own, so that nothing
+//! of the handshake stays in memory. `gateway::start` asks the store for a slot; `gateway::play` is the steady
+//! state, in which frames only touch `gateway::line`; `gateway::ending` frees the slot, or `gateway::park` keeps
+//! it for a resume.
 
+pub mod api;
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod gateway;
+pub mod lease;
 pub mod net;
+pub mod protocol;
 pub mod telemetry;

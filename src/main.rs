@@ -1,3 +1,7 @@
-//! Boot order.
+//! The process: arguments in, exit code out. The boot order of a node reads in `cli::serve`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    usher::cli::run()
+}

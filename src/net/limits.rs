@@ -20,6 +20,7 @@ use self::rate::{Pace, Rate};
 use self::table::{Slot, Table};
 use super::address::{self, Addressing};
 use crate::config::Limits;
+use crate::telemetry::Refusal;
 
 /// Open files kept back from connections, for stores, logs and files that are served.
 const RESERVED_FILES: u64 = 1_000;
@@ -27,36 +28,6 @@ const RESERVED_FILES: u64 = 1_000;
 const ADDRESS_BURST_SECONDS: u32 = 10;
 /// The same for the whole node.
 const NODE_BURST_SECONDS: u32 = 1;
-
-/// Why a connection or request is turned away. All pass with time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// `limits.connections` are open.
-    #[error("too many open connections on this node")]
-    NodeLimit,
-    /// `limits.connections_per_address` are open.
-    #[error("too many open connections from this address")]
-    AddressLimit,
-    /// `limits.handshakes_per_second_per_address` is used up.
-    #[error("too many new connections from this address")]
-    AddressRate,
-    /// `limits.handshakes_per_second` is used up.
-    #[error("too many new connections on this node")]
-    NodeRate,
-}
-
-impl Refused {
-    /// A short fixed name, for metrics and logs.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::NodeLimit => "node_limit",
-            Self::AddressLimit => "address_limit",
-            Self::AddressRate => "address_rate",
-            Self::NodeRate => "node_rate",
-        }
-    }
-}
 
 /// The door of a node. Clones share their counts.
 #[derive(Clone, Debug)]
@@ -129,12 +100,12 @@ impl Admission {
     ///
     /// # Errors
     /// The first limit that it meets. An address over its own limit takes nothing from the node's rate.
-    pub fn try_accept(&self, peer: IpAddr, now: Instant) -> Result<ConnectionGuard, Refused> {
+    pub fn try_accept(&self, peer: IpAddr, now: Instant) -> Result<ConnectionGuard, Refusal> {
         let node = NodeSlot::take(&self.shared)?;
         let client = self.check_client(peer, now)?;
         let mut pace = self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.shared.rate.try_take(&mut pace, now) {
-            return Err(Refused::NodeRate);
+            return Err(Refusal::NodeRate);
         }
         Ok(ConnectionGuard {
             node,
@@ -147,8 +118,8 @@ impl Admission {
     /// exempt address or a proxy itself. The guard lives as long as the request or socket.
     ///
     /// # Errors
-    /// [`Refused::AddressLimit`] or [`Refused::AddressRate`]; HTTP answers 429.
-    pub fn check_client(&self, client: IpAddr, now: Instant) -> Result<Option<ClientGuard>, Refused> {
+    /// [`Refusal::AddressLimit`] or [`Refusal::AddressRate`]; HTTP answers 429.
+    pub fn check_client(&self, client: IpAddr, now: Instant) -> Result<Option<ClientGuard>, Refusal> {
         let Shared {
             addressing,
             addresses,
@@ -199,14 +170,14 @@ impl Drop for ClientGuard {
 }
 
 impl NodeSlot {
-    fn take(shared: &Arc<Shared>) -> Result<Self, Refused> {
+    fn take(shared: &Arc<Shared>) -> Result<Self, Refusal> {
         let one_more = |open| (open < shared.connections).then_some(open + 1);
         match shared
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
         {
             Ok(_) => Ok(Self(Arc::clone(shared))),
-            Err(_) => Err(Refused::NodeLimit),
+            Err(_) => Err(Refusal::NodeLimit),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::Refused;
 use super::rate::{Pace, Rate};
+use crate::telemetry::Refusal;
 
 /// Addresses with an entry of their own; newcomers beyond share one, so that a flood from a million addresses
 /// costs megabytes and not the process.
@@ -69,7 +69,7 @@ impl Table {
     }
 
     /// Counts one more client of `key` (see [`crate::net::address::key`]), or refuses it, which changes nothing.
-    pub(super) fn try_enter(&self, key: IpAddr, now: Instant) -> Result<Slot, Refused> {
+    pub(super) fn try_enter(&self, key: IpAddr, now: Instant) -> Result<Slot, Refusal> {
         let mut state = self.lock();
         let State {
             entries,
@@ -102,12 +102,12 @@ impl Table {
         }
     }
 
-    fn admit(&self, entry: &mut Entry, now: Instant) -> Result<(), Refused> {
+    fn admit(&self, entry: &mut Entry, now: Instant) -> Result<(), Refusal> {
         if self.limit > 0 && entry.open >= self.limit {
-            return Err(Refused::AddressLimit);
+            return Err(Refusal::AddressLimit);
         }
         if !self.rate.try_take(&mut entry.pace, now) {
-            return Err(Refused::AddressRate);
+            return Err(Refusal::AddressRate);
         }
         entry.open += 1;
         Ok(())
@@ -178,7 +178,7 @@ mod tests {
         let second = table.try_enter(ip(2), now).unwrap();
         assert_eq!(table.try_enter(ip(3), now), Ok(Slot::Overflow));
         assert_eq!(table.try_enter(ip(4), now), Ok(Slot::Overflow));
-        assert_eq!(table.try_enter(ip(5), now), Err(Refused::AddressLimit));
+        assert_eq!(table.try_enter(ip(5), now), Err(Refusal::AddressLimit));
         assert_eq!(
             table.try_enter(ip(1), now),
             Ok(Slot::Own(ip(1))),

@@ -39,7 +39,7 @@ async fn the_node_has_a_limit_for_everybody() {
     let _second = admission.try_accept(ip("10.0.0.1"), Instant::now()).unwrap();
     assert_eq!(
         admission.try_accept(ip("127.0.0.1"), Instant::now()).unwrap_err(),
-        Refused::NodeLimit
+        Refusal::NodeLimit
     );
     assert_eq!(admission.open(), 2);
     drop(first);
@@ -55,7 +55,7 @@ async fn an_address_has_a_limit_and_a_refusal_holds_nothing() {
     });
     let accept = |peer| admission.try_accept(ip(peer), Instant::now());
     let held = [accept("2001:db8::1").unwrap(), accept("2001:db8::2").unwrap()];
-    assert_eq!(accept("2001:db8::3").unwrap_err(), Refused::AddressLimit);
+    assert_eq!(accept("2001:db8::3").unwrap_err(), Refusal::AddressLimit);
     let _other = accept("2001:db8:0:1::1").unwrap();
     assert_eq!(admission.open(), 3);
     drop(held);
@@ -77,11 +77,11 @@ async fn an_address_has_a_rate_and_a_burst_of_ten_seconds() {
     for _ in 0..20 {
         accept("192.0.2.1").unwrap();
     }
-    assert_eq!(accept("192.0.2.1"), Err(Refused::AddressRate));
+    assert_eq!(accept("192.0.2.1"), Err(Refusal::AddressRate));
     accept("192.0.2.2").unwrap();
     tokio::time::advance(Duration::from_millis(500)).await;
     accept("192.0.2.1").unwrap();
-    assert_eq!(accept("192.0.2.1"), Err(Refused::AddressRate));
+    assert_eq!(accept("192.0.2.1"), Err(Refusal::AddressRate));
     assert_eq!(admission.open(), 0);
 }
 
@@ -99,7 +99,7 @@ async fn the_node_has_a_rate_that_one_greedy_address_cannot_use_up() {
     for _ in 0..5 {
         accept("127.0.0.1").unwrap();
     }
-    assert_eq!(accept("127.0.0.1"), Err(Refused::NodeRate));
+    assert_eq!(accept("127.0.0.1"), Err(Refusal::NodeRate));
     tokio::time::advance(Duration::from_secs(1)).await;
     accept("192.0.2.2").unwrap();
 }
@@ -114,7 +114,7 @@ async fn clients_behind_a_proxy_share_the_counts_of_direct_ones() {
     let _direct = admission.try_accept(ip("192.0.2.1"), Instant::now()).unwrap();
     let proxied = check("192.0.2.1").unwrap();
     assert!(proxied.is_some());
-    assert_eq!(check("192.0.2.1").unwrap_err(), Refused::AddressLimit);
+    assert_eq!(check("192.0.2.1").unwrap_err(), Refusal::AddressLimit);
     drop(proxied);
     check("192.0.2.1").unwrap();
     assert!(check("127.0.0.1").unwrap().is_none());

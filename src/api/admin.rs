@@ -1,0 +1,306 @@
+//! The admin listener: metrics and health for everybody who reaches it, the rest for operators.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::auth::Rejected;
+use crate::auth::Scope;
+use crate::auth::from_request;
+use crate::lease::model::Fenced;
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{AccountKey, SessionId};
+use crate::protocol::server::Holder;
+use crate::telemetry::{LogHandle, Metrics};
+
+use super::Api;
+use super::error::{self, ApiError};
+
+/// Accounts looked through for a list of all sessions.
+const MAX_ACCOUNTS: usize = 100_000;
+
+/// What the admin routes work with.
+pub struct Admin {
+    /// The players' side.
+    pub api: Arc<Api>,
+    /// The log level, when this process owns its log.
+    pub log: Option<Arc<LogHandle>>,
+    /// Host names by which the listener may be called.
+    pub hosts: Vec<String>,
+}
+
+/// The routes of the admin listener.
+pub fn admin_routes(admin: &Arc<Admin>) -> Router {
+    let operators = Router::new()
+        .route("/v1/admin/sessions", get(list))
+        .route(
+            "/v1/admin/accounts/{account}/sessions",
+            get(list_account).delete(end_account),
+        )
+        .route(
+            "/v1/admin/accounts/{account}/sessions/{session}",
+            delete(end_session),
+        )
+        .route("/v1/admin/log", get(log_level).put(set_log_level))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(admin), require_operator));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .merge(operators)
+        .layer(from_fn_with_state(Arc::clone(admin), require_own_host))
+        .with_state(Arc::clone(admin))
+}
+
+/// A page of another site must not reach this listener through a browser on this machine (DNS rebinding).
+async fn require_own_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().host());
+    if host.is_some_and(|host| admin.is_own(host)) {
+        return next.run(request).await;
+    }
+    ApiError::forbidden(
+        "host_forbidden",
+        "this listener is not called by this name (listen.admin_hosts)",
+    )
+    .into_response()
+}
+
+async fn require_operator(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let verified = async {
+        let token = from_request(&parts, false)?.ok_or(Rejected::Missing)?;
+        admin.api.verifier.verify(token.expose()).await
+    };
+    match verified.await {
+        Ok(claims) if claims.scopes.has(Scope::Operator) => next.run(Request::from_parts(parts, body)).await,
+        Ok(_) => ApiError::forbidden("scope_forbidden", "the scope `operator` is required").into_response(),
+        Err(rejected) => {
+            admin.api.metrics.tokens_rejected_total.inc(rejected.reason());
+            ApiError::unauthorized().into_response()
+        }
+    }
+}
+
+impl Admin {
+    fn is_own(&self, host: &str) -> bool {
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let name = name.map_or(host, |(name, _)| name);
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok()
+            || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)],
+        admin.api.metrics.render(),
+    )
+        .into_response()
+}
+
+/// Whether this node may take players.
+async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, ApiError> {
+    if admin.api.draining.load(Ordering::Relaxed) {
+        return Err(ApiError::unavailable("draining", "this node is leaving", 1));
+    }
+    admin.api.gateway.store.now().await?;
+    Ok("ready\n")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    tenant: Option<String>,
+    account: Option<String>,
+    page: Option<u32>,
+    limit: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    tenant: Arc<str>,
+    account: Arc<str>,
+    #[serde(flatten)]
+    session: Holder,
+    epoch: u64,
+}
+
+type PageQuery = Result<Query<Page>, axum::extract::rejection::QueryRejection>;
+
+async fn list(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Response, ApiError> {
+    let query = query.map_err(bad_query)?.0;
+    let store = &admin.api.gateway.store;
+    let mut accounts = match &query.account {
+        Some(account) => vec![AccountKey::new(
+            query.tenant.as_deref().unwrap_or("main"),
+            account,
+        )],
+        None => store.accounts(MAX_ACCOUNTS).await?,
+    };
+    accounts.retain(|key| {
+        query
+            .tenant
+            .as_deref()
+            .is_none_or(|tenant| *key.tenant == *tenant)
+    });
+    accounts.sort_unstable();
+    let mut items = Vec::new();
+    for key in accounts {
+        let entries = store.list(&key).await?;
+        items.extend(entries.iter().map(|entry| Item {
+            tenant: Arc::clone(&key.tenant),
+            account: Arc::clone(&key.account),
+            session: entry.holder(),
+            epoch: entry.epoch,
+        }));
+    }
+    page_of(items, &query)
+}
+
+async fn list_account(
+    State(admin): State<Arc<Admin>>,
+    Path(account): Path<String>,
+    query: PageQuery,
+) -> Result<Response, ApiError> {
+    let query = query.map_err(bad_query)?.0;
+    list(
+        State(admin),
+        Ok(Query(Page {
+            account: Some(account),
+            ..query
+        })),
+    )
+    .await
+}
+
+fn page_of(items: Vec<Item>, query: &Page) -> Result<Response, ApiError> {
+    let (page, limit) = (query.page.unwrap_or(1), query.limit.unwrap_or(30));
+    if page == 0 {
+        return Err(ApiError::bad_request("page", "page starts at 1"));
+    }
+    if !(1..=100).contains(&limit) {
+        return Err(ApiError::bad_request("limit", "limit is 1 to 100"));
+    }
+    let total = items.len();
+    let skip = (page as usize - 1).saturating_mul(limit as usize);
+    let items: Vec<_> = items.into_iter().skip(skip).take(limit as usize).collect();
+    Ok(Json(json!({"items": items, "page": page, "limit": limit, "total": total})).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    tenant: Option<String>,
+    device: Option<String>,
+}
+
+type WhichQuery = Result<Query<Which>, axum::extract::rejection::QueryRejection>;
+
+async fn end_account(
+    State(admin): State<Arc<Admin>>,
+    Path(account): Path<String>,
+    query: WhichQuery,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let which = query.map_err(bad_query)?.0;
+    let key = AccountKey::new(which.tenant.as_deref().unwrap_or("main"), &account);
+    let store = &admin.api.gateway.store;
+    let mut ended = 0;
+    for entry in store.list(&key).await? {
+        if which
+            .device
+            .as_deref()
+            .is_none_or(|device| *entry.device.id == *device)
+        {
+            let answer = store.mark(&key, entry.session, EndCode::EndedByOperator).await?;
+            ended += usize::from(answer == Fenced::Done);
+        }
+    }
+    Ok(Json(json!({"ended": ended})))
+}
+
+async fn end_session(
+    State(admin): State<Arc<Admin>>,
+    Path((account, session)): Path<(String, String)>,
+    query: WhichQuery,
+) -> Result<StatusCode, ApiError> {
+    let which = query.map_err(bad_query)?.0;
+    let key = AccountKey::new(which.tenant.as_deref().unwrap_or("main"), &account);
+    let unknown = || ApiError::not_found("this account has no such session");
+    let session = SessionId::parse(&session).ok_or_else(unknown)?;
+    match admin
+        .api
+        .gateway
+        .store
+        .mark(&key, session, EndCode::EndedByOperator)
+        .await?
+    {
+        Fenced::Done => Ok(StatusCode::NO_CONTENT),
+        Fenced::Gone | Fenced::NotYours => Err(unknown()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Level {
+    level: String,
+}
+
+async fn log_level(State(admin): State<Arc<Admin>>) -> Result<Json<serde_json::Value>, ApiError> {
+    let log = admin
+        .log
+        .as_ref()
+        .ok_or_else(|| ApiError::not_found("this node does not own its log"))?;
+    Ok(Json(json!({"level": log.level()})))
+}
+
+async fn set_log_level(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !json {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(ApiError::new(
+            status,
+            "unsupported_media_type",
+            "the body must be application/json",
+        ));
+    }
+    let Level { level } = serde_json::from_slice(&body)
+        .map_err(|_| ApiError::bad_request("level", "the body must be {\"level\": \"info\"}"))?;
+    let log = admin
+        .log
+        .as_ref()
+        .ok_or_else(|| ApiError::not_found("this node does not own its log"))?;
+    log.set_level(&level)
+        .map_err(|problem| ApiError::bad_request("level", problem))?;
+    tracing::info!(level, "log level changed");
+    Ok(Json(json!({"level": level})))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
+fn bad_query(rejection: axum::extract::rejection::QueryRejection) -> ApiError {
+    ApiError::bad_request("query", rejection.body_text())
+}

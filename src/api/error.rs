@@ -1,0 +1,170 @@
+//! The one shape of errors, and the one place where errors become status codes.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use crate::auth::Rejected;
+use crate::gateway::player::Forbidden;
+use crate::lease::store::StoreError;
+use crate::protocol::start::BadParameter;
+use crate::telemetry::RequestId;
+
+/// An error as a client sees it. Handlers return it; `observe` writes its body, with the request's id.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// The status.
+    pub status: StatusCode,
+    /// For programs.
+    pub code: &'static str,
+    /// For people. Holds nothing of a token.
+    pub message: Cow<'static, str>,
+    /// The parameter or field that is meant.
+    pub field: Option<&'static str>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+}
+
+impl ApiError {
+    /// An error of this status.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+            header: None,
+        }
+    }
+
+    /// 401: one constant answer, whatever is wrong with the token.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        let error = Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "a valid access token is required",
+        );
+        error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 403.
+    #[must_use]
+    pub fn forbidden(code: &'static str, message: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// 400 for a parameter.
+    #[must_use]
+    pub fn bad_request(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "bad_request", message);
+        Self {
+            field: Some(field),
+            ..error
+        }
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn not_found(message: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 503 with a time after which to come back, in seconds.
+    #[must_use]
+    pub fn unavailable(code: &'static str, message: &'static str, retry_after: u16) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after))
+    }
+
+    /// 429 with a time after which to come back, in seconds.
+    #[must_use]
+    pub fn too_many(message: &'static str, retry_after: u16) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after))
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self {
+            header: Some(Box::new((name, value))),
+            ..self
+        }
+    }
+
+    /// The response with its body.
+    #[must_use]
+    pub fn render(&self, request: RequestId) -> Response {
+        let body = json!({"error": {
+            "code": self.code,
+            "message": self.message,
+            "field": self.field,
+            "request_id": request.to_string(),
+        }});
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some((name, value)) = self.header.as_deref() {
+            headers.insert(name, value.clone());
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Rejected> for ApiError {
+    fn from(_: Rejected) -> Self {
+        Self::unauthorized()
+    }
+}
+
+impl From<BadParameter> for ApiError {
+    fn from(bad: BadParameter) -> Self {
+        Self::bad_request(bad.field, bad.to_string())
+    }
+}
+
+impl From<Forbidden> for ApiError {
+    fn from(forbidden: Forbidden) -> Self {
+        match forbidden {
+            Forbidden::Device => Self::forbidden("device_forbidden", "the token is bound to another device"),
+            Forbidden::Content => {
+                Self::forbidden("content_forbidden", "the token does not allow this content")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable => Self::unavailable("unavailable", "the store does not answer", 1),
+        }
+    }
+}
+
+/// 404 for paths that do not exist.
+pub(super) async fn not_found() -> ApiError {
+    ApiError::not_found("there is nothing at this path")
+}
+
+/// 405; axum adds `Allow`.
+pub(super) async fn method_not_allowed() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path does not take this method",
+    )
+}

@@ -1,0 +1,65 @@
+//! HTTP: the routes, who may call them, and the one shape of errors.
+//!
+//! Owns: turning requests into questions to the rooms below, and their answers into status codes.
+//! Does not: speak TLS or frames (`net`), keep sessions (`gateway`) or decide who may play (`lease`).
+//! Called by: `app`, which hands its routers to the listeners.
+
+pub mod admin;
+mod echo;
+pub mod error;
+mod handshake;
+pub mod observe;
+mod pages;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::get;
+
+use crate::auth::Verifier;
+use crate::gateway::Gateway;
+use crate::net::address::Addressing;
+use crate::net::limits::Admission;
+use crate::net::origin::Origins;
+use crate::telemetry::Metrics;
+
+/// What the routes work with.
+pub struct Api {
+    /// Sessions.
+    pub gateway: Arc<Gateway>,
+    /// Tokens.
+    pub verifier: Arc<Verifier>,
+    /// Which pages may open sockets.
+    pub origins: ArcSwap<Origins>,
+    /// Whose forwarded addresses are believed.
+    pub addressing: Arc<Addressing>,
+    /// Limits of clients behind a trusted proxy.
+    pub admission: Arc<Admission>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Whether the node is leaving.
+    pub draining: Arc<AtomicBool>,
+    /// Whether `?token=` is accepted.
+    pub query_token: bool,
+    /// Largest message of `/debug/echo`; none: no such route.
+    pub echo: Option<usize>,
+}
+
+/// The routes of the players' listener.
+pub fn player_routes(api: &Arc<Api>) -> Router {
+    let mut router = Router::new()
+        .route("/", get(pages::index))
+        .route("/demo.js", get(pages::script))
+        .route("/demo.css", get(pages::style))
+        .route("/v1/watch", get(watch::watch));
+    if api.echo.is_some() {
+        router = router.route("/debug/echo", get(echo::echo));
+    }
+    router
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .with_state(Arc::clone(api))
+}

@@ -1,0 +1,112 @@
+//! `GET /v1/watch`: from a request to a player on an open socket.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::header;
+use http::request::Parts;
+use tokio::time::{Instant, timeout_at};
+
+use crate::auth::Rejected;
+use crate::auth::from_request;
+use crate::auth::{Claims, Scope};
+use crate::gateway::player::Player;
+use crate::net::limits::ClientGuard;
+use crate::protocol::start::Start;
+
+use super::Api;
+use super::error::ApiError;
+use super::handshake;
+use super::observe::{Context, Upgrade};
+
+/// When a player should come back to a node that is leaving, in seconds: the load balancer sends it elsewhere.
+const RETRY_AFTER_DRAIN: u16 = 1;
+
+/// Refusals come before the upgrade, as plain HTTP; whether a slot is free is said on the socket.
+pub(super) async fn watch(
+    State(api): State<Arc<Api>>,
+    axum::Extension(context): axum::Extension<Context>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    api.check_origin(&parts)?;
+    let client = api.check_client(&context)?;
+    if api.draining.load(Ordering::Relaxed) {
+        let message = "this node is leaving; connect again";
+        return Err(ApiError::unavailable("draining", message, RETRY_AFTER_DRAIN));
+    }
+    let claims = api.authenticate(&parts, &context).await?;
+    if !claims.scopes.has(Scope::Watch) {
+        return Err(ApiError::forbidden(
+            "scope_forbidden",
+            "the token does not allow to watch",
+        ));
+    }
+    let start = Start::parse(parts.uri.query().unwrap_or_default())?;
+    let entitlement = api.gateway.policy.load().entitlement(&claims);
+    let player = Player::new(claims, start, entitlement, context.id, context.client)?;
+    let mut response = handshake::accept(&context.peer, &parts.headers)?;
+    let gateway = Arc::clone(&api.gateway);
+    let then = Upgrade::new(Box::new(move |handover| {
+        gateway.open(handover.with(client), player);
+    }));
+    response.extensions_mut().insert(then);
+    Ok(response)
+}
+
+impl Api {
+    pub(super) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
+        let host = parts
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
+        if self
+            .origins
+            .load()
+            .allows(parts.headers.get(header::ORIGIN), host)
+        {
+            return Ok(());
+        }
+        Err(ApiError::forbidden(
+            "origin_forbidden",
+            "pages of this origin may not open sockets here",
+        ))
+    }
+
+    /// A client behind a trusted proxy could not be judged before its headers were read.
+    pub(super) fn check_client(&self, context: &Context) -> Result<Option<ClientGuard>, ApiError> {
+        if context.client == context.peer.ip() {
+            return Ok(None);
+        }
+        self.admission
+            .check_client(context.client, Instant::now())
+            .map_err(|refused| {
+                self.metrics.connections_refused_total.inc(refused);
+                ApiError::too_many("too many connections from this address", 1)
+            })
+    }
+
+    async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+        let verified = async {
+            let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
+            self.verifier.verify(token.expose()).await
+        };
+        match timeout_at(context.peer.deadline, verified).await {
+            Ok(Ok(claims)) => Ok(claims),
+            Ok(Err(rejected)) => {
+                let reason = rejected.reason();
+                self.metrics.tokens_rejected_total.inc(reason);
+                tracing::debug!(request_id = %context.id, client = %context.client, reason, "token rejected");
+                Err(rejected.into())
+            }
+            Err(_) => Err(ApiError::unavailable(
+                "unavailable",
+                "the token could not be checked in time",
+                1,
+            )),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The only place that wires the rooms together: a configuration becomes a running node.
+//!
+//! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
+//! Called by: `cli::serve`, and tests, which start many nodes in one process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::api::admin::{Admin, admin_routes};
+use crate::api::observe::Routes;
+use crate::api::{Api, player_routes};
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::gateway::registry::Registry;
+use crate::gateway::{Gateway, Timing, drain};
+use crate::lease::memory::Memory;
+use crate::lease::policy::Policy;
+use crate::net::address::Addressing;
+use crate::net::certificate::{self, CertPaths, Certificates};
+use crate::net::limits::Admission;
+use crate::net::listener::{Players, serve_plain, serve_players};
+use crate::net::origin::Origins;
+use crate::net::{devcert, tls};
+use crate::protocol::id::OwnerId;
+use crate::telemetry::{LogHandle, Metrics};
+
+/// How often the store's upkeep runs (design section 2: a node renews its leases every 2.5 s).
+const UPKEEP: Duration = Duration::from_millis(2_500);
+
+/// Connections that still answer a request when the sessions are gone get this long.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// Why a node does not start or reload.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AppError(String);
+
+/// A running node.
+pub struct Node {
+    /// Where players are served.
+    pub players: SocketAddr,
+    /// Where operators are served.
+    pub admin: SocketAddr,
+    /// Issues and verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// What the node counts.
+    pub metrics: Arc<Metrics>,
+    config: Config,
+    gateway: Arc<Gateway>,
+    api: Arc<Api>,
+    certificates: Arc<Certificates>,
+    log: Option<Arc<LogHandle>>,
+    stop_players: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
+    connections: TaskTracker,
+    upkeep: Vec<AbortHandle>,
+}
+
+impl Node {
+    /// Builds a node and starts serving. `log` is the process's log, when this node may change its level.
+    ///
+    /// # Errors
+    /// What could not be built, with the file, key or address.
+    pub async fn start(config: Config, log: Option<Arc<LogHandle>>) -> Result<Self, AppError> {
+        let metrics = Arc::new(Metrics::new());
+        let prepared = config.clone();
+        let prepare = tokio::task::spawn_blocking(move || prepare(&prepared));
+        let (verifier, certificates) = prepare.await.map_err(failed("start"))??;
+        report_expiry(&metrics, &certificates);
+        let addressing = Arc::new(Addressing::new(&config.listen, &config.limits));
+        let registry = Arc::new(Registry::default());
+        let gateway = Arc::new(Gateway {
+            owner: OwnerId::generate(),
+            store: Arc::new(Memory::new(registry.clone())),
+            registry,
+            policy: ArcSwap::from_pointee(Policy::new(&config)),
+            timing: Timing::new(&config),
+            verifier: Arc::clone(&verifier),
+            metrics: Arc::clone(&metrics),
+            tasks: TaskTracker::new(),
+        });
+        let api = Arc::new(Api {
+            gateway: Arc::clone(&gateway),
+            verifier: Arc::clone(&verifier),
+            origins: ArcSwap::from_pointee(Origins::new(&config.http).map_err(failed("http.origins"))?),
+            admission: Arc::new(Admission::new(&config.limits, Arc::clone(&addressing))),
+            addressing,
+            metrics: Arc::clone(&metrics),
+            draining: Arc::new(AtomicBool::new(false)),
+            query_token: config.auth.query_token,
+            echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
+        });
+        let players = bind("listen.players", config.listen.players).await?;
+        let admin = bind("listen.admin", config.listen.admin).await?;
+        let mut node = Self {
+            players: players.local_addr().map_err(failed("listen.players"))?,
+            admin: admin.local_addr().map_err(failed("listen.admin"))?,
+            verifier,
+            metrics,
+            config,
+            gateway,
+            api,
+            certificates,
+            log,
+            stop_players: watch::Sender::new(false),
+            stop_admin: watch::Sender::new(false),
+            connections: TaskTracker::new(),
+            upkeep: Vec::new(),
+        };
+        node.serve(players, admin)?;
+        node.maintain();
+        Ok(node)
+    }
+
+    fn serve(&self, players: TcpListener, admin: TcpListener) -> Result<(), AppError> {
+        let routes = |router| {
+            let addressing = Arc::clone(&self.api.addressing);
+            Arc::new(Routes::new(
+                router,
+                addressing,
+                Arc::clone(&self.metrics),
+                self.config.log.access,
+            ))
+        };
+        let tls = tls::server_config(Arc::clone(&self.certificates)).map_err(failed("tls"))?;
+        let doors = Arc::new(Players {
+            tls: TlsAcceptor::from(tls),
+            admission: Arc::clone(&self.api.admission),
+            addressing: Arc::clone(&self.api.addressing),
+            proxy_protocol: self.config.listen.proxy_protocol,
+            handshake_timeout: self.config.limits.handshake_timeout,
+            handler: routes(player_routes(&self.api)),
+            metrics: Arc::clone(&self.metrics),
+            tasks: self.connections.clone(),
+        });
+        self.connections
+            .spawn(serve_players(players, doors, self.stop_players.subscribe()));
+        let shared = Arc::new(Admin {
+            api: Arc::clone(&self.api),
+            log: self.log.clone(),
+            hosts: self.config.listen.admin_hosts.clone(),
+        });
+        let timeout = self.config.limits.handshake_timeout;
+        let (routes, tasks) = (routes(admin_routes(&shared)), self.connections.clone());
+        self.connections.spawn(serve_plain(
+            admin,
+            routes,
+            timeout,
+            tasks,
+            self.stop_admin.subscribe(),
+        ));
+        Ok(())
+    }
+
+    fn maintain(&mut self) {
+        let store = Arc::clone(&self.gateway.store);
+        let upkeep = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if let Err(error) = store.renew().await {
+                    tracing::warn!(%error, "the store's upkeep failed");
+                }
+            }
+        });
+        let (metrics, certificates) = (Arc::clone(&self.metrics), Arc::clone(&self.certificates));
+        let seen = Arc::clone(&certificates);
+        let watch = certificate::watch(certificates, self.config.tls.reload_interval, move |_| {
+            report_expiry(&metrics, &seen);
+        });
+        self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+    }
+
+    /// Reads the certificates again and takes over what of a new configuration can change while running: plans,
+    /// limits, take-over and waiting rules, origins and the log level. The rest waits for a restart.
+    ///
+    /// # Errors
+    /// What is wrong; the old settings stay then.
+    pub async fn reload(&self, config: &Config) -> Result<(), AppError> {
+        let origins = Origins::new(&config.http).map_err(failed("http.origins"))?;
+        let certificates = Arc::clone(&self.certificates);
+        let reloaded = tokio::task::spawn_blocking(move || certificates.reload())
+            .await
+            .map_err(failed("tls"))?;
+        self.certificates.log(&reloaded);
+        report_expiry(&self.metrics, &self.certificates);
+        self.api.origins.store(Arc::new(origins));
+        self.gateway.policy.store(Arc::new(Policy::new(config)));
+        if let Some(log) = &self.log {
+            log.set_level(&config.log.level).map_err(failed("log.level"))?;
+        }
+        reloaded.map(|_| ()).map_err(failed("tls"))
+    }
+
+    /// Takes no more players, moves those who play to other nodes, and ends.
+    pub async fn drain(self) {
+        let settings = &self.config.drain;
+        self.api.draining.store(true, Ordering::Relaxed);
+        tracing::info!(connections = self.metrics.connections_open.get(), "draining");
+        if self.gateway.registry.is_empty() {
+            tracing::debug!("nobody plays here");
+        } else {
+            tokio::time::sleep(settings.delay).await;
+        }
+        let told = drain::run(&self.gateway, settings).await;
+        self.stop_players.send_replace(true);
+        self.stop_admin.send_replace(true);
+        self.connections.close();
+        let finished = tokio::time::timeout(LAST_REQUESTS, self.connections.wait())
+            .await
+            .is_ok();
+        for task in &self.upkeep {
+            task.abort();
+        }
+        tracing::info!(sessions = told, finished, "drained");
+    }
+}
+
+/// What needs files: keys and certificates.
+fn prepare(config: &Config) -> Result<(Arc<Verifier>, Arc<Certificates>), AppError> {
+    std::fs::create_dir_all(&config.data.dir)
+        .map_err(|error| AppError(format!("{}: {error}", config.data.dir.display())))?;
+    let verifier = Verifier::new(&config.auth, &config.data.dir).map_err(failed("auth"))?;
+    let paths = certificate_paths(config)?;
+    let certificates = Certificates::load(paths, tls::provider()).map_err(failed("tls"))?;
+    Ok((Arc::new(verifier), Arc::new(certificates)))
+}
+
+/// The configured certificate, or the development certificate, which is made when it is missing.
+///
+/// # Errors
+/// The file that cannot be written.
+pub fn certificate_paths(config: &Config) -> Result<CertPaths, AppError> {
+    if config.tls.cert.as_os_str().is_empty() {
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+        return devcert::ensure(&here, &config.data.dir, config.listen.players.ip()).map_err(failed("tls"));
+    }
+    Ok(CertPaths {
+        ca: None,
+        cert: config.tls.cert.clone(),
+        key: config.tls.key.clone(),
+    })
+}
+
+/// The file that tells where a node listens.
+#[must_use]
+pub fn addresses_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("addresses.json")
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| AppError(format!("{key}: {address}: {error}")))
+}
+
+fn report_expiry(metrics: &Metrics, certificates: &Certificates) {
+    let seconds = certificates
+        .expires_at()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    metrics
+        .certificate_expiry_seconds
+        .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+}
+
+fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> AppError {
+    move |error| AppError(format!("{what}: {error}"))
+}

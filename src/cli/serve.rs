@@ -1,0 +1,119 @@
+//! `usher serve`: the boot order of a node.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::{Node, addresses_file};
+use crate::auth::Grant;
+use crate::config::Config;
+use crate::telemetry;
+
+use super::{Failure, Settings};
+
+/// Life of the token in the paste-ready line.
+const DEMO_TOKEN: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
+    let config = settings.load()?;
+    let log = Arc::new(telemetry::init(&config.log).map_err(Failure::other)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::other)?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(Failure::other)?;
+        let node = Node::start(config.clone(), Some(log))
+            .await
+            .map_err(Failure::other)?;
+        announce(&node, &config)?;
+        signals.wait_for_end(&node, settings).await;
+        tokio::select! {
+            () = node.drain() => {}
+            () = signals.end() => tracing::warn!("asked twice: ending at once"),
+        }
+        // A clean end leaves no address behind that nobody serves.
+        let _ = fs::remove_file(addresses_file(&config.data.dir));
+        Ok(())
+    });
+    // Whatever still runs was given its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// Tells people and programs where the node is.
+fn announce(node: &Node, config: &Config) -> Result<(), Failure> {
+    let file = addresses_file(&config.data.dir);
+    let addresses = serde_json::json!({"players": node.players.to_string(), "admin": node.admin.to_string()});
+    let partial = file.with_extension("json.part");
+    let written = fs::write(&partial, format!("{addresses}\n")).and_then(|()| fs::rename(&partial, &file));
+    written.map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
+    tracing::info!(players = %node.players, admin = %node.admin, "ready");
+    println!();
+    println!("Player demo   https://{}/", node.players);
+    println!("Metrics       http://{}/metrics", node.admin);
+    // Only a development node shows a token that opens it.
+    if config.tls.cert.as_os_str().is_empty() {
+        let token = node
+            .verifier
+            .issue(&Grant::new("demo", DEMO_TOKEN))
+            .map_err(Failure::other)?;
+        println!(
+            "Try it        websocat -k -H \"Authorization: Bearer {}\" \"wss://{}/v1/watch?content=demo&device=tv-1\"",
+            token.expose(),
+            node.players
+        );
+        println!(
+            "              (three screens play; the fourth device name is refused and told who is watching)"
+        );
+    }
+    println!();
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Reloads at each SIGHUP until SIGTERM or SIGINT.
+    async fn wait_for_end(&mut self, node: &Node, settings: &Settings) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(node, settings).await,
+            }
+        }
+    }
+}
+
+async fn reload(node: &Node, settings: &Settings) {
+    let result = match settings.load() {
+        Ok(config) => node.reload(&config).await.map_err(|error| error.to_string()),
+        Err(Failure::Settings(problem) | Failure::Other(problem)) => Err(problem),
+    };
+    match result {
+        Ok(()) => tracing::info!("configuration and certificates reloaded"),
+        Err(error) => tracing::error!(error, "not reloaded, the old settings stay"),
+    }
+}

@@ -1,0 +1,96 @@
+//! The connection: one task per player.
+//!
+//! Owns: what happens on an open socket, from the first frame to the last; the registry of local sessions; leaving.
+//! Does not: accept connections, read HTTP or verify how a request came in (that is `net` and `api`), nor decide
+//! who may play (that is `lease`).
+//! Called by: `api::watch`, which hands an upgraded connection over, and `app`, which drains.
+
+pub mod drain;
+mod ending;
+pub mod inbox;
+mod line;
+mod park;
+mod play;
+pub mod player;
+pub mod registry;
+mod session;
+pub mod socket;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::lease::policy::Policy;
+use crate::lease::store::Store;
+use crate::net::stream::Handover;
+use crate::protocol::id::OwnerId;
+use crate::telemetry::Metrics;
+
+use player::Player;
+use registry::Registry;
+
+/// What the sessions of a node share.
+pub struct Gateway {
+    /// This process, as the store knows it.
+    pub owner: OwnerId,
+    /// The arbiter.
+    pub store: Arc<dyn Store>,
+    /// Local sessions.
+    pub registry: Arc<Registry>,
+    /// Limits and modes.
+    pub policy: ArcSwap<Policy>,
+    /// Periods and bounds.
+    pub timing: Timing,
+    /// Checks fresh tokens.
+    pub verifier: Arc<Verifier>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Counts every session's task, so that a drain can wait for all.
+    pub tasks: TaskTracker,
+}
+
+/// Periods and bounds of a session, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Silence that ends a session.
+    pub period: Duration,
+    /// How long a victim may think.
+    pub answer_within: Duration,
+    /// How long a refused player may decide.
+    pub ask_for: Duration,
+    /// The longest wait in the line.
+    pub wait_for: Duration,
+    /// Frames at once; 0: no limit.
+    pub burst: u32,
+    /// Frames per second after that; 0: no limit.
+    pub rate: u32,
+}
+
+impl Timing {
+    /// The timing of a configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            period: config.lease.period,
+            answer_within: config.takeover.answer_within,
+            ask_for: config.takeover.ask_for,
+            wait_for: config.waiting.timeout,
+            burst: config.limits.messages_burst,
+            rate: config.limits.messages_per_second,
+        }
+    }
+}
+
+impl Gateway {
+    /// Runs a player's session on a task of its own. What the handshake needed is gone by then: only the task's
+    /// small future stays for as long as the player plays.
+    pub fn open(self: &Arc<Self>, handover: Handover, player: Player) {
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(session::run(gateway, handover, player));
+    }
+}

@@ -1,0 +1,241 @@
+//! One player's session: what it knows, and its way from the start over the play to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use prometheus::IntGauge;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::auth::Scope;
+use crate::lease::model::Fence;
+use crate::net::stream::Handover;
+use crate::protocol::client::PlayState;
+use crate::protocol::id::{ResumeSecret, SessionId};
+use crate::protocol::server::{ErrorCode, Granted, ServerMessage, Slots, encode, millis};
+
+use super::Gateway;
+use super::ending::Ending;
+use super::inbox::Inbox;
+use super::line::Line;
+use super::player::{Player, token_end};
+use super::socket::NotSent;
+
+/// Useless messages in a row after which the player is told to fix itself.
+const MAX_BAD_MESSAGES: u8 = 10;
+
+/// A fresh token must be checked within this time.
+const TOKEN_CHECK: Duration = Duration::from_secs(5);
+
+/// A player's session.
+pub(super) struct Session {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) player: Player,
+    pub(super) id: SessionId,
+    secret: ResumeSecret,
+    pub(super) epoch: u64,
+    pub(super) inbox: Arc<Inbox>,
+    /// When the token ends, on the clock that cannot jump.
+    pub(super) token_deadline: Instant,
+    /// Slots as last told to the player.
+    pub(super) used: u32,
+    pub(super) state: PlayState,
+    pub(super) position_ms: u64,
+    /// What a granted session counts as; none before.
+    pub(super) granted: Option<Grant>,
+    bad_messages: u8,
+}
+
+/// A grant; it counts as an active session until it is dropped.
+pub(super) struct Grant {
+    pub(super) at: Instant,
+    active: IntGauge,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.active.dec();
+    }
+}
+
+/// Runs a session from its first frame to its last.
+pub(super) async fn run(gateway: Arc<Gateway>, handover: Handover, player: Player) {
+    let mut line = Line::new(handover, &gateway).await;
+    let mut session = Session::new(gateway, player);
+    // Starting and ending are boxed: a playing session keeps only the future of its play.
+    let ending = match Box::pin(session.start(&mut line)).await {
+        Ok(()) => session.play(&mut line).await,
+        Err(ending) => ending,
+    };
+    Box::pin(session.end(line, ending)).await;
+}
+
+impl Session {
+    fn new(gateway: Arc<Gateway>, player: Player) -> Self {
+        let secret = ResumeSecret::generate();
+        let inbox = Arc::new(Inbox::default());
+        let session = Self {
+            id: secret.session(),
+            secret,
+            epoch: 1,
+            inbox,
+            token_deadline: deadline(player.token_end),
+            used: 0,
+            state: PlayState::default(),
+            position_ms: 0,
+            granted: None,
+            bad_messages: 0,
+            gateway,
+            player,
+        };
+        session
+            .gateway
+            .registry
+            .add(&session.player.account, session.id, &session.inbox);
+        session
+    }
+
+    /// Becomes the session of another secret, before it is asked for.
+    pub(super) fn assume(&mut self, secret: ResumeSecret) {
+        self.gateway.registry.remove(&self.player.account, &self.inbox);
+        self.secret = secret;
+        self.id = secret.session();
+        self.gateway
+            .registry
+            .add(&self.player.account, self.id, &self.inbox);
+    }
+
+    pub(super) fn own_secret(&self) -> ResumeSecret {
+        self.secret
+    }
+
+    pub(super) fn fence(&self) -> Fence {
+        Fence {
+            session: self.id,
+            owner: self.gateway.owner,
+            epoch: self.epoch,
+        }
+    }
+
+    pub(super) fn slots(&self) -> Slots {
+        Slots {
+            used: self.used,
+            limit: self.player.entitlement.limit,
+        }
+    }
+
+    pub(super) fn say(
+        &self,
+        line: &mut Line,
+        message: &ServerMessage<'_>,
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
+        line.send(encode(message, id)).map_err(|NotSent| Ending::slow())
+    }
+
+    pub(super) fn say_granted(
+        &mut self,
+        line: &mut Line,
+        resumed: bool,
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
+        let now = Instant::now();
+        let active = self
+            .gateway
+            .metrics
+            .sessions_active
+            .of(&self.player.account.tenant);
+        active.inc();
+        self.granted = Some(Grant { at: now, active });
+        line.silence.heard(now);
+        let period = self.gateway.timing.period;
+        let granted = Granted {
+            session: self.id,
+            slots: self.slots(),
+            heartbeat_ms: millis(period / 2),
+            lease_ms: millis(period),
+            resume: &self.secret.expose(),
+            resumed,
+            provisional: false,
+            ticket: None,
+            server_time: SystemTime::now(),
+        };
+        self.say(line, &ServerMessage::Granted(granted), id)
+    }
+
+    /// Answers a message that cannot be used; the session goes on until there are too many in a row.
+    pub(super) fn say_error(
+        &mut self,
+        line: &mut Line,
+        code: ErrorCode,
+        detail: &str,
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
+        self.bad_messages += 1;
+        if self.bad_messages >= MAX_BAD_MESSAGES {
+            return Err(Ending::bad_message(
+                "too many messages in a row that cannot be used",
+            ));
+        }
+        self.say(line, &ServerMessage::Error { code, detail }, id)
+    }
+
+    /// A message was of use.
+    pub(super) fn pardon(&mut self) {
+        self.bad_messages = 0;
+    }
+
+    /// Takes a fresh token: it must be of the same account and device and allow what is playing.
+    pub(super) async fn renew_token(
+        &mut self,
+        line: &mut Line,
+        token: &str,
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
+        let verified = tokio::time::timeout(TOKEN_CHECK, self.gateway.verifier.verify(token)).await;
+        let claims = match verified {
+            Ok(Ok(claims)) => claims,
+            Ok(Err(rejected)) => {
+                self.gateway.metrics.tokens_rejected_total.inc(rejected.reason());
+                return self.say_error(line, ErrorCode::BadToken, "the token is not valid", id);
+            }
+            Err(_) => {
+                return self.say_error(line, ErrorCode::Unavailable, "the token could not be checked", id);
+            }
+        };
+        let account = &self.player.account;
+        let device = claims
+            .device
+            .as_deref()
+            .is_none_or(|device| *device == *self.player.device.id);
+        if claims.tenant != account.tenant || claims.account != account.account || !device {
+            return self.say_error(line, ErrorCode::BadToken, "the token is another player's", id);
+        }
+        if !claims.scopes.has(Scope::Watch) {
+            return self.say_error(line, ErrorCode::BadToken, "the token does not allow to watch", id);
+        }
+        let contents = claims.contents.as_deref();
+        if contents.is_some_and(|allowed| !allowed.iter().any(|one| **one == *self.player.content)) {
+            let detail = "the token does not allow what is playing";
+            return self.say_error(line, ErrorCode::ContentForbidden, detail, id);
+        }
+        self.pardon();
+        self.player.entitlement = self.gateway.policy.load().entitlement(&claims);
+        self.player.token_end = token_end(&claims);
+        self.player.contents = claims.contents.map(Vec::into_boxed_slice);
+        self.token_deadline = deadline(self.player.token_end);
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.gateway.registry.remove(&self.player.account, &self.inbox);
+    }
+}
+
+/// The instant of a wall-clock time, at most ten years ahead.
+fn deadline(end: SystemTime) -> Instant {
+    const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+    Instant::now() + end.duration_since(SystemTime::now()).unwrap_or_default().min(FAR)
+}

@@ -1,0 +1,168 @@
+//! One WebSocket in its steady state: frames in, frames out, nothing of HTTP left.
+//!
+//! Owns: the codec with its bounds and the mapping of its errors. Does not: know what the texts mean.
+//! Called by: `gateway::line` (players) and `api::echo`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{Sink, Stream};
+use tokio::io::AsyncReadExt;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::net::stream::{Handover, PlayerStream};
+
+/// The peer gets this long to answer a close frame, then the connection is dropped.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// A WebSocket.
+pub struct Socket {
+    codec: WebSocketStream<PlayerStream>,
+    /// Whether something is written that has not reached the kernel yet.
+    dirty: bool,
+}
+
+/// Bounds of a codec. The library's own defaults (128 KiB read buffer, 64 MiB messages, endless write buffer) would
+/// let a stranger choose this node's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Largest message, in bytes.
+    pub message: usize,
+    /// Read buffer, allocated at once, in bytes.
+    pub read_buffer: usize,
+    /// Unsent bytes after which the peer is too slow.
+    pub write_buffer: usize,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A binary message.
+    Binary(bytes::Bytes),
+    /// A ping (answered by the codec) or a pong.
+    Control,
+    /// The peer's close frame with its code.
+    Close(Option<u16>),
+    /// The connection is gone without a close frame.
+    Lost,
+    /// The peer broke the protocol.
+    Fault(Fault),
+}
+
+/// A breach of RFC 6455 or of the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Above the size limit.
+    TooLarge,
+    /// A text that is not UTF-8.
+    Utf8,
+    /// Anything else that RFC 6455 forbids.
+    Protocol,
+}
+
+/// The peer does not read: the write buffer is full, or the connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSent;
+
+impl Socket {
+    /// The socket of an upgraded connection. `handover.leftover` is what the peer sent right behind its upgrade.
+    pub async fn new(handover: Handover, bounds: Bounds) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(bounds.read_buffer)
+            .write_buffer_size(0)
+            .max_write_buffer_size(bounds.write_buffer)
+            .max_message_size(Some(bounds.message))
+            .max_frame_size(Some(bounds.message))
+            .accept_unmasked_frames(false);
+        let Handover { stream, leftover } = handover;
+        let codec =
+            WebSocketStream::from_partially_read(stream, leftover.to_vec(), Role::Server, Some(config)).await;
+        Self { codec, dirty: false }
+    }
+
+    /// The next thing that comes in, while what was sent goes out. Safe to cancel.
+    pub async fn receive(&mut self) -> Inbound {
+        poll_fn(|context| {
+            if self.dirty {
+                match Pin::new(&mut self.codec).poll_flush(context) {
+                    Poll::Ready(Ok(())) => self.dirty = false,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Inbound::Lost),
+                    Poll::Pending => {}
+                }
+            }
+            Pin::new(&mut self.codec).poll_next(context).map(inbound)
+        })
+        .await
+    }
+
+    /// Queues a message; it goes out with the next [`receive`](Self::receive) or [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// [`NotSent`] when the peer has not read for so long that the bounded buffer is full.
+    pub fn send(&mut self, message: Message) -> Result<(), NotSent> {
+        self.dirty = true;
+        Pin::new(&mut self.codec).start_send(message).map_err(|_| NotSent)
+    }
+
+    /// Brings what was sent to the kernel, for at most `limit`; whether all of it got there.
+    pub async fn flush(&mut self, limit: Duration) -> bool {
+        let flush = poll_fn(|context| Pin::new(&mut self.codec).poll_flush(context));
+        let flushed = matches!(tokio::time::timeout(limit, flush).await, Ok(Ok(())));
+        self.dirty &= !flushed;
+        flushed
+    }
+
+    /// Whether unread bytes wait in the kernel.
+    pub fn has_unread(&self) -> bool {
+        self.codec.get_ref().unread_bytes() > 0
+    }
+
+    /// Closes with a code, then lets the peer close first: a reset would destroy what it has not read yet.
+    pub async fn close(mut self, code: u16, reason: &'static str) {
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: Utf8Bytes::from_static(reason),
+        };
+        if self.send(Message::Close(Some(frame))).is_ok() {
+            self.finish().await;
+        }
+    }
+
+    /// Answers the peer's close frame and lets the connection end.
+    pub async fn finish(mut self) {
+        self.flush(CLOSE_WAIT).await;
+        let mut stream = self.codec.into_inner();
+        let end = async {
+            tokio::io::AsyncWriteExt::shutdown(&mut stream).await?;
+            let mut sink = [0; 512];
+            while stream.read(&mut sink).await? > 0 {}
+            Ok::<_, std::io::Error>(())
+        };
+        // Nobody is left to hear of a failure.
+        let _ = tokio::time::timeout(CLOSE_WAIT, end).await;
+    }
+}
+
+fn inbound(item: Option<Result<Message, Error>>) -> Inbound {
+    match item {
+        Some(Ok(Message::Text(text))) => Inbound::Text(text),
+        Some(Ok(Message::Binary(bytes))) => Inbound::Binary(bytes),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Inbound::Control,
+        Some(Ok(Message::Close(frame))) => Inbound::Close(frame.map(|frame| frame.code.into())),
+        Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Inbound::Fault(Fault::TooLarge),
+        Some(Err(Error::Utf8(_))) => Inbound::Fault(Fault::Utf8),
+        Some(Err(Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ))) => Inbound::Lost,
+        Some(Err(Error::Protocol(_) | Error::Capacity(_))) => Inbound::Fault(Fault::Protocol),
+        Some(Err(_)) | None => Inbound::Lost,
+    }
+}

@@ -1,0 +1,359 @@
+//! From the open socket to the grant: resume, acquire, ask, wait.
+
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::config::Mode;
+use crate::lease::model::{Acquire, Acquired, Entry, Resume, Resumed, Wish};
+use crate::protocol::client::{ClientMessage, decode};
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{Attempt, random};
+use crate::protocol::server::{ErrorCode, ServerMessage, Slots};
+use crate::telemetry::Admission;
+
+use super::ending::Ending;
+use super::inbox::{Drain, News};
+use super::line::{Event, Line, Over};
+use super::session::Session;
+
+/// A take-over that asks nobody is over in milliseconds; only a slower one is announced with `waiting`.
+const QUIET_TAKEOVER: Duration = Duration::from_millis(500);
+
+/// A waiter asks again after 2 to 4 s (rule 17: word may get lost).
+const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
+
+/// The account's total, the one rule that refuses.
+const RULE: &str = "account";
+
+/// What a refused player chose.
+struct Choice {
+    wish: Wish,
+    id: Option<Box<RawValue>>,
+}
+
+impl Session {
+    /// Brings the player to its grant.
+    ///
+    /// # Errors
+    /// How the socket is to end when there is none.
+    pub(super) async fn start(&mut self, line: &mut Line) -> Result<(), Ending> {
+        let asked_at = Instant::now();
+        if self.resume().await? {
+            self.count(Admission::Resumed, asked_at.elapsed());
+            return self.say_granted(line, true, None);
+        }
+        let entitlement = self.player.entitlement;
+        let mut choice = Choice {
+            wish: Wish::Slot,
+            id: None,
+        };
+        match self.player.on_limit {
+            Mode::Wait if entitlement.may_wait => choice.wish = Wish::Wait,
+            Mode::Oldest if entitlement.may_take_over => choice.wish = Wish::Oldest,
+            // A mode that the plan forbids is a plain refusal.
+            Mode::Reject | Mode::Ask | Mode::Wait | Mode::Oldest => {}
+        }
+        loop {
+            let asked_at = Instant::now();
+            let mut answer = self.acquire(choice.wish).await?;
+            let took = asked_at.elapsed();
+            if let Acquired::Waiting {
+                position,
+                taking_over,
+            } = answer
+            {
+                answer = self.wait(line, &mut choice, position, taking_over).await?;
+            }
+            match answer {
+                Acquired::Granted { used, replaced } => {
+                    self.used = used;
+                    self.count(
+                        if replaced {
+                            Admission::Replaced
+                        } else {
+                            Admission::Granted
+                        },
+                        took,
+                    );
+                    let metrics = &self.gateway.metrics;
+                    metrics.concurrency_level.observe(f64::from(used));
+                    metrics.attempt_level.observe(f64::from(used));
+                    if matches!(choice.wish, Wish::Oldest | Wish::TakeOver(_)) {
+                        metrics
+                            .takeover_duration_seconds
+                            .observe(asked_at.elapsed().as_secs_f64());
+                    }
+                    return self.say_granted(line, false, choice.id.as_deref());
+                }
+                Acquired::Denied {
+                    refused,
+                    holders,
+                    line_open,
+                } => {
+                    self.count(Admission::Denied, took);
+                    self.say_denied(line, refused, &holders, line_open, choice.id.as_deref())?;
+                    if self.player.on_limit != Mode::Ask || !entitlement.may_ask {
+                        return Err(Ending::Denied);
+                    }
+                    choice = self.ask(line).await?;
+                }
+                Acquired::Ended(code) => return Err(Ending::from_elsewhere(code)),
+                Acquired::Waiting { .. } => return Err(self.unavailable()),
+            }
+        }
+    }
+
+    async fn resume(&mut self) -> Result<bool, Ending> {
+        let Some(secret) = self.player.resume else {
+            return Ok(false);
+        };
+        let own = self.own_secret();
+        self.assume(secret);
+        let request = Resume {
+            session: self.id,
+            owner: self.gateway.owner,
+            device: self.player.named.then(|| self.player.device.id.clone()),
+            content: self.player.content.clone(),
+            attempt: Attempt::generate(),
+        };
+        let answer = self.gateway.store.resume(&self.player.account, &request).await;
+        match answer.map_err(|_| self.unavailable())? {
+            Resumed::Moved { entry, used } => {
+                self.epoch = entry.epoch;
+                self.player.device = entry.device;
+                self.state = entry.state;
+                self.used = used;
+                Ok(true)
+            }
+            Resumed::Absent => {
+                self.assume(own);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn acquire(&self, wish: Wish) -> Result<Acquired, Ending> {
+        let policy = self.gateway.policy.load();
+        let request = Acquire {
+            session: self.id,
+            owner: self.gateway.owner,
+            device: self.player.device.clone(),
+            content: self.player.content.clone(),
+            limit: self.player.entitlement.limit,
+            wish,
+            consent: policy.consent,
+            line: policy.line,
+        };
+        let answer = self.gateway.store.acquire(&self.player.account, &request).await;
+        answer.map_err(|_| self.unavailable())
+    }
+
+    fn say_denied(
+        &self,
+        line: &mut Line,
+        refused: bool,
+        holders: &[Entry],
+        line_open: bool,
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
+        let entitlement = self.player.entitlement;
+        let may_take_over = entitlement.may_take_over && !holders.is_empty();
+        let may: Vec<&str> = [
+            (may_take_over, "takeover"),
+            (entitlement.may_wait && line_open, "wait"),
+        ]
+        .into_iter()
+        .filter_map(|(may, what)| may.then_some(what))
+        .collect();
+        let used = u32::try_from(holders.len()).unwrap_or(u32::MAX);
+        self.gateway.metrics.denials_total.inc(RULE);
+        self.gateway.metrics.attempt_level.observe(f64::from(used) + 1.0);
+        let denied = ServerMessage::Denied {
+            code: if refused {
+                "takeover_refused"
+            } else {
+                EndCode::StreamLimitReached.name()
+            },
+            rule: RULE,
+            slots: Slots {
+                used,
+                limit: entitlement.limit,
+            },
+            holders: holders.iter().map(Entry::holder).collect(),
+            may: &may,
+        };
+        self.say(line, &denied, id)
+    }
+
+    /// A refused player decides.
+    async fn ask(&mut self, line: &mut Line) -> Result<Choice, Ending> {
+        let until = Instant::now() + self.gateway.timing.ask_for;
+        loop {
+            match line.next(&self.inbox, Some(until.min(self.token_deadline))).await {
+                Event::Deadline if Instant::now() >= self.token_deadline => {
+                    return Err(Ending::token_expired());
+                }
+                Event::Deadline => return Err(Ending::limit("nothing was chosen in time")),
+                Event::News(news) => self.hear_drain(line, &news)?,
+                Event::Over(over) => return Err(Ending::of(over)),
+                Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None)?,
+                Event::Text(text) => {
+                    if let Some(choice) = self.choose(line, &text).await? {
+                        return Ok(choice);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn choose(&mut self, line: &mut Line, text: &Utf8Bytes) -> Result<Option<Choice>, Ending> {
+        let entitlement = self.player.entitlement;
+        let frame = decode(text.as_str());
+        let wish = match frame.message {
+            Ok(ClientMessage::Takeover { session }) if entitlement.may_take_over => Wish::TakeOver(session),
+            Ok(ClientMessage::Wait) if entitlement.may_wait => Wish::Wait,
+            _ => return self.hear_undecided(line, text).await.map(|()| None),
+        };
+        self.pardon();
+        Ok(Some(Choice {
+            wish,
+            id: frame.id.map(RawValue::to_owned),
+        }))
+    }
+
+    /// A message to a socket that has no slot.
+    async fn hear_undecided(&mut self, line: &mut Line, text: &Utf8Bytes) -> Result<(), Ending> {
+        let frame = decode(text.as_str());
+        match frame.message {
+            Ok(ClientMessage::Heartbeat { .. }) => {
+                self.pardon();
+                Ok(())
+            }
+            Ok(ClientMessage::Stop) => Err(Ending::stopped()),
+            Ok(ClientMessage::Token { token }) => self.renew_token(line, &token, frame.id).await,
+            Ok(_) => self.say_error(line, ErrorCode::BadState, "not possible without a slot", frame.id),
+            Err(bad) => self.say_error(line, bad.code, &bad.detail, frame.id),
+        }
+    }
+
+    /// Stands in the line until the answer is another one than `waiting`.
+    async fn wait(
+        &mut self,
+        line: &mut Line,
+        choice: &mut Choice,
+        mut position: u32,
+        taking_over: bool,
+    ) -> Result<Acquired, Ending> {
+        let _waiting = Waiting::begin(self.gateway.metrics.waiters.clone());
+        let start = Instant::now();
+        let until = start + self.gateway.timing.wait_for;
+        let quiet = taking_over && !self.gateway.policy.load().consent;
+        let announce = if quiet { start + QUIET_TAKEOVER } else { start };
+        let mut told = None;
+        let mut poll = start + poll_pause();
+        loop {
+            let now = Instant::now();
+            if now >= announce && told != Some(position) {
+                told = Some(position);
+                self.say(
+                    line,
+                    &ServerMessage::Waiting { position },
+                    choice.id.take().as_deref(),
+                )?;
+            }
+            let next = if told.is_none() { poll.min(announce) } else { poll };
+            match line
+                .next(&self.inbox, Some(next.min(until).min(self.token_deadline)))
+                .await
+            {
+                Event::Deadline if Instant::now() >= self.token_deadline => {
+                    return Err(Ending::token_expired());
+                }
+                Event::Deadline if Instant::now() >= until => {
+                    return Err(Ending::limit("no slot became free in time"));
+                }
+                Event::Deadline if Instant::now() < poll => continue,
+                Event::Deadline => {}
+                Event::News(news) => {
+                    self.hear_drain(line, &news)?;
+                    if !news.look && news.used.is_none() {
+                        continue;
+                    }
+                }
+                Event::Over(over) => return Err(Ending::of(over)),
+                Event::Binary => {
+                    self.say_error(line, ErrorCode::BadMessage, "messages are texts", None)?;
+                    continue;
+                }
+                Event::Text(text) => {
+                    self.hear_undecided(line, &text).await?;
+                    continue;
+                }
+            }
+            poll = Instant::now() + poll_pause();
+            match self.acquire(choice.wish).await? {
+                Acquired::Waiting { position: moved, .. } => position = moved,
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn unavailable(&self) -> Ending {
+        self.gateway.metrics.admissions_total.inc(Admission::Error);
+        Ending::unavailable()
+    }
+
+    fn count(&self, outcome: Admission, took: Duration) {
+        self.gateway.metrics.admissions_total.inc(outcome);
+        self.gateway
+            .metrics
+            .admission_duration_seconds
+            .observe(took.as_secs_f64());
+    }
+
+    pub(super) fn hear_drain(&self, line: &mut Line, news: &News) -> Result<(), Ending> {
+        match news.drain {
+            Some(Drain::Announce(within)) => self.say_draining(line, within),
+            Some(Drain::Close) => Err(Ending::draining()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A place in the line, counted until it is left.
+struct Waiting(IntGauge);
+
+impl Waiting {
+    fn begin(waiters: IntGauge) -> Self {
+        waiters.inc();
+        Self(waiters)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Ending {
+    pub(super) fn of(over: Over) -> Self {
+        match over {
+            Over::Closed(code) => Self::Closed(code),
+            Over::Lost => Self::Lost,
+            Over::Silent(due) => Self::silent(due),
+            Over::Fault(code, detail) => Self::told(code, detail),
+        }
+    }
+}
+
+fn poll_pause() -> Duration {
+    POLL.0
+        + POLL
+            .1
+            .mul_f32(f32::from(u16::from_ne_bytes(random())) / f32::from(u16::MAX))
+}

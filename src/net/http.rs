@@ -1,0 +1,272 @@
+//! HTTP on one connection, and the way out of it: a connection that is upgraded leaves hyper altogether.
+//!
+//! Owns: protocol limits, deadlines of idle and slow peers, and getting the raw stream back.
+//! Does not: route or answer; that is the [`Handler`]'s.
+//! Called by: `net::listener`.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::stream::Handover;
+
+/// hyper refuses beyond this with a bare 431; the handler refuses far earlier, with a body. It is this high so that
+/// an absurd token is told to be a bad token (401).
+const HEAD_BUFFER: usize = 96 * 1024;
+
+/// hyper refuses beyond this many headers with a bare 431; the handler refuses from 65 on.
+const HEADERS: usize = 128;
+
+/// A connection that has served a request may be idle, or slow with its next head, for this long.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 100;
+
+/// What comes after HTTP on an upgraded connection.
+pub type Then = Box<dyn FnOnce(Handover) + Send>;
+
+/// A handler's answer while it is worked out.
+pub type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request, or takes the connection over.
+    fn respond(&self, request: Request<Incoming>, peer: Peer) -> Answer;
+}
+
+/// An answer.
+pub struct Reply {
+    /// The response; 101 with its headers when the connection is taken over.
+    pub response: Response<Body>,
+    /// Takes the connection over.
+    pub then: Option<Then>,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address, after the PROXY protocol.
+    pub address: SocketAddr,
+    /// Whether the connection can be upgraded to a WebSocket (HTTP/1.1 over TLS).
+    pub upgradable: bool,
+    /// By when an upgrade must be done, authentication included.
+    pub deadline: Instant,
+}
+
+impl Peer {
+    /// Its IP address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+}
+
+/// What a handler wants to do with its connection, once hyper lets go of it.
+type Promise = Arc<Mutex<Option<Then>>>;
+
+/// Serves HTTP/1.1 until the peer leaves, is too slow, or is upgraded: then the raw stream comes back. The first
+/// request head must be there by `peer.deadline`. `stop` lets the request under way end and closes then.
+pub async fn serve_http1<S>(
+    io: S,
+    peer: Peer,
+    handler: Arc<dyn Handler>,
+    stop: watch::Receiver<bool>,
+) -> Option<(S, Bytes, Then)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let promise = Promise::default();
+    let activity = Activity::new(peer.deadline);
+    let service = service_fn(|request| Box::pin(answer(&handler, request, peer, &activity, &promise)));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BUFFER)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(io), service);
+    let served = loop {
+        tokio::select! {
+            served = poll_fn(|context| connection.poll_without_shutdown(context)) => break served,
+            stopped = activity.idle_or_stopped(stop.clone()) => match stopped {
+                Stop::Idle => return None,
+                Stop::Asked => Pin::new(&mut connection).graceful_shutdown(),
+            },
+        }
+    };
+    served.ok()?;
+    let then = promise.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    match then {
+        Some(then) => Some((io, parts.read_buf, then)),
+        None => {
+            // `close_notify`; nobody is left to hear of a failure.
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut io).await;
+            None
+        }
+    }
+}
+
+/// Serves HTTP/2, under the same rules.
+pub async fn serve_http2<S>(io: S, peer: Peer, handler: Arc<dyn Handler>, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Peer {
+        upgradable: false,
+        ..peer
+    };
+    let activity = Arc::new(Activity::new(peer.deadline));
+    let shared = Arc::clone(&activity);
+    let service = service_fn(move |request| {
+        let (handler, activity) = (Arc::clone(&handler), Arc::clone(&shared));
+        async move { answer(&handler, request, peer, &activity, &Promise::default()).await }
+    });
+    // The executor only runs streams of this connection, which end with it.
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    loop {
+        tokio::select! {
+            _ = &mut connection => return,
+            stopped = activity.idle_or_stopped(stop.clone()) => match stopped {
+                Stop::Idle => return,
+                Stop::Asked => connection.as_mut().graceful_shutdown(),
+            },
+        }
+    }
+}
+
+async fn answer(
+    handler: &Arc<dyn Handler>,
+    request: Request<Incoming>,
+    peer: Peer,
+    activity: &Activity,
+    promise: &Promise,
+) -> Result<Response<Counted>, Infallible> {
+    let busy = activity.begin();
+    let peer = Peer {
+        deadline: activity.head_deadline(),
+        ..peer
+    };
+    let Reply { response, then } = handler.respond(request, peer).await;
+    *promise.lock().unwrap_or_else(PoisonError::into_inner) = then;
+    Ok(response.map(|body| Counted { body, _busy: busy }))
+}
+
+/// How busy a connection is: one that serves nothing is closed at its deadline.
+struct Activity {
+    state: Arc<ActivityState>,
+}
+
+struct ActivityState {
+    under_way: AtomicU32,
+    deadline: Mutex<Instant>,
+}
+
+enum Stop {
+    Idle,
+    Asked,
+}
+
+impl Activity {
+    fn new(deadline: Instant) -> Self {
+        Self {
+            state: Arc::new(ActivityState {
+                under_way: AtomicU32::new(0),
+                deadline: Mutex::new(deadline),
+            }),
+        }
+    }
+
+    /// Ends the time of a request whose head has just come: the connection's first one has what is left of the
+    /// handshake's, a later one at most as long as the connection may idle.
+    fn head_deadline(&self) -> Instant {
+        *self.state.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Busy {
+        self.state.under_way.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(&self.state))
+    }
+
+    fn deadline(&self) -> Instant {
+        if self.state.under_way.load(Ordering::Relaxed) > 0 {
+            return Instant::now() + IDLE;
+        }
+        *self.state.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn idle_or_stopped(&self, mut stop: watch::Receiver<bool>) -> Stop {
+        let already = *stop.borrow_and_update();
+        loop {
+            let deadline = self.deadline();
+            if deadline <= Instant::now() {
+                return Stop::Idle;
+            }
+            tokio::select! {
+                () = sleep_until(deadline) => {}
+                changed = stop.changed(), if !already => match changed {
+                    Ok(()) => return Stop::Asked,
+                    // The owner of the signal is gone: nothing will ask any more, the deadline still holds.
+                    Err(_) => sleep_until(deadline).await,
+                },
+            }
+        }
+    }
+}
+
+/// A request under way, until its response is written or dropped.
+struct Busy(Arc<ActivityState>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + IDLE;
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A response body that keeps its connection busy.
+pub struct Counted {
+    body: Body,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,226 @@
+//! From a listening socket to served connections.
+//!
+//! Owns: accepting, the limits before TLS, the PROXY header, TLS, and the one deadline over all of it.
+//! Does not: answer requests.
+//! Called by: `app`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
+
+use crate::telemetry::{Handshake, Metrics, Refusal};
+
+use super::address::Addressing;
+use super::http::{Handler, Peer, serve_http1, serve_http2};
+use super::limits::{Admission, ConnectionGuard};
+use super::proxy_protocol;
+use super::stream::{Guards, Handover, PlayerStream};
+
+/// Pause after a failed accept (out of files): the connection waits in the backlog meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A peer that acknowledges nothing for this long is dead to the kernel: it ends writes that nobody reads.
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What serves players.
+pub struct Players {
+    /// TLS with the current certificate.
+    pub tls: TlsAcceptor,
+    /// Limits before TLS.
+    pub admission: Arc<Admission>,
+    /// Who is exempt or trusted.
+    pub addressing: Arc<Addressing>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Over accept, TLS, headers, upgrade and authentication.
+    pub handshake_timeout: Duration,
+    /// Answers.
+    pub handler: Arc<dyn Handler>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Counts connection tasks.
+    pub tasks: TaskTracker,
+}
+
+/// Accepts players until `stop` turns true. Connections under way end by themselves.
+pub async fn serve_players(listener: TcpListener, players: Arc<Players>, mut stop: watch::Receiver<bool>) {
+    while let Some((stream, address)) = accept(&listener, &mut stop).await {
+        let deadline = Instant::now() + players.handshake_timeout;
+        let Ok(guard) = players
+            .admission
+            .try_accept(address.ip(), Instant::now())
+            .map_err(|r| players.refused(r))
+        else {
+            continue;
+        };
+        let (players, stop) = (Arc::clone(&players), stop.clone());
+        players.tasks.clone().spawn(async move {
+            Box::pin(players.serve(stream, address, guard, deadline, stop)).await;
+        });
+    }
+}
+
+/// Serves plain HTTP/1.1, for operators.
+pub async fn serve_plain(
+    listener: TcpListener,
+    handler: Arc<dyn Handler>,
+    head_timeout: Duration,
+    tasks: TaskTracker,
+    mut stop: watch::Receiver<bool>,
+) {
+    while let Some((stream, address)) = accept(&listener, &mut stop).await {
+        let (handler, stop) = (Arc::clone(&handler), stop.clone());
+        let peer = Peer {
+            address,
+            upgradable: false,
+            deadline: Instant::now() + head_timeout,
+        };
+        tasks.spawn(async move { serve_http1(stream, peer, handler, stop).await });
+    }
+}
+
+async fn accept(listener: &TcpListener, stop: &mut watch::Receiver<bool>) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return None,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                if let Err(error) = tune(&stream) {
+                    tracing::debug!(%error, "a new connection ended at once");
+                    continue;
+                }
+                return Some((stream, address));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+impl Players {
+    fn refused(&self, refused: Refusal) {
+        self.metrics.connections_refused_total.inc(refused);
+    }
+
+    async fn serve(
+        &self,
+        mut stream: TcpStream,
+        mut address: SocketAddr,
+        mut guard: ConnectionGuard,
+        deadline: Instant,
+        stop: watch::Receiver<bool>,
+    ) {
+        let mut client = None;
+        if self.proxy_protocol {
+            if !self.addressing.is_trusted(address.ip()) {
+                return self.metrics.connections_refused_total.inc(Refusal::ProxyHeader);
+            }
+            match timeout_at(deadline, proxy_protocol::read(&mut stream)).await {
+                Ok(Ok(Some(source))) => {
+                    address = source;
+                    match self.admission.check_client(address.ip(), Instant::now()) {
+                        Ok(guard) => client = guard,
+                        Err(refused) => return self.refused(refused),
+                    }
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) | Err(_) => {
+                    return self.metrics.connections_refused_total.inc(Refusal::ProxyHeader);
+                }
+            }
+        }
+        let open = Open::begin(self.metrics.connections_open.clone());
+        let Some(tls) = self.handshake(stream, &mut guard, deadline).await else {
+            return;
+        };
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        // The head of the first request is bounded by the same deadline and costs no cryptography.
+        guard.release_handshake();
+        let handler = Arc::clone(&self.handler);
+        let peer = Peer {
+            address,
+            upgradable: !http2,
+            deadline,
+        };
+        if http2 {
+            return serve_http2(tls, peer, handler, stop).await;
+        }
+        if let Some((stream, leftover, then)) = serve_http1(tls, peer, handler, stop).await {
+            let stream = PlayerStream::new(
+                stream,
+                Guards {
+                    _connection: guard,
+                    _open: open,
+                    _proxied: client,
+                    forwarded: None,
+                },
+            );
+            then(Handover { stream, leftover });
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        guard: &mut ConnectionGuard,
+        deadline: Instant,
+    ) -> Option<TlsStream<TcpStream>> {
+        let start = Instant::now();
+        let handshake = async {
+            guard.begin_handshake().await;
+            self.tls.accept(stream).await
+        };
+        let outcome = timeout_at(deadline, handshake).await;
+        let Ok(Ok(tls)) = outcome else {
+            self.metrics.tls_handshakes_total.inc(Handshake::Failed);
+            return None;
+        };
+        let resumed = matches!(
+            tls.get_ref().1.handshake_kind(),
+            Some(rustls::HandshakeKind::Resumed)
+        );
+        self.metrics.tls_handshakes_total.inc(if resumed {
+            Handshake::Resumed
+        } else {
+            Handshake::Full
+        });
+        self.metrics
+            .tls_handshake_duration_seconds
+            .observe(start.elapsed().as_secs_f64());
+        Some(tls)
+    }
+}
+
+/// An open connection, counted until it is dropped.
+pub(super) struct Open(IntGauge);
+
+impl Open {
+    fn begin(open: IntGauge) -> Self {
+        open.inc();
+        Self(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
