@@ -43,7 +43,7 @@ async fn run(handover: Handover, limit: usize) {
         read_buffer: 16 * 1024,
         write_buffer,
     };
-    let mut socket = Socket::new(handover, bounds).await;
+    let mut socket = Socket::new(handover, bounds);
     loop {
         let Ok(inbound) = tokio::time::timeout(IDLE, socket.receive()).await else {
             return socket.close(1001, "idle").await;

@@ -72,10 +72,10 @@ pub(super) enum Over {
 }
 
 impl Line {
-    pub(super) async fn new(handover: Handover, gateway: &Gateway) -> Self {
+    pub(super) fn new(handover: Handover, gateway: &Gateway) -> Self {
         let (now, timing) = (Instant::now(), &gateway.timing);
         Self {
-            socket: Socket::new(handover, BOUNDS).await,
+            socket: Socket::new(handover, BOUNDS),
             silence: Silence::new(now),
             period: timing.period,
             heartbeats: gateway.metrics.heartbeats_total.clone(),

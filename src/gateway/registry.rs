@@ -24,10 +24,11 @@ impl Registry {
     /// Adds a session, before its `acquire` or `resume` is sent (rule 12). The same session may be here twice for a
     /// moment: the old socket and the one that resumes it.
     pub fn add(&self, account: &AccountKey, session: SessionId, inbox: &Arc<Inbox>) {
-        self.accounts.entry(account.clone()).or_default().push(Local {
-            session,
-            inbox: Arc::clone(inbox),
-        });
+        let inbox = Arc::clone(inbox);
+        let mut locals = self.accounts.entry(account.clone()).or_default();
+        // Most accounts play one stream: no room is kept for more.
+        locals.reserve_exact(1);
+        locals.push(Local { session, inbox });
     }
 
     /// Takes a session out.

@@ -58,16 +58,20 @@ impl Drop for Grant {
     }
 }
 
-/// Runs a session from its first frame to its last.
-pub(super) async fn run(gateway: Arc<Gateway>, handover: Handover, player: Player) {
-    let mut line = Line::new(handover, &gateway).await;
+/// A session from its first frame to its last.
+///
+/// This future is what a player costs while it plays, so it holds the session, its line and the future of the play,
+/// each once: what an async function takes by value it would store twice, and starting and ending are boxed.
+pub(super) fn run(gateway: Arc<Gateway>, handover: Handover, player: Player) -> impl Future<Output = ()> {
+    let mut line = Line::new(handover, &gateway);
     let mut session = Session::new(gateway, player);
-    // Starting and ending are boxed: a playing session keeps only the future of its play.
-    let ending = match Box::pin(session.start(&mut line)).await {
-        Ok(()) => session.play(&mut line).await,
-        Err(ending) => ending,
-    };
-    Box::pin(session.end(line, ending)).await;
+    async move {
+        let ending = match Box::pin(session.start(&mut line)).await {
+            Ok(()) => session.play(&mut line).await,
+            Err(ending) => ending,
+        };
+        Box::pin(session.end(line, ending)).await;
+    }
 }
 
 impl Session {

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::{Sink, Stream};
+use futures_util::{FutureExt, Sink, Stream};
 use tokio::io::AsyncReadExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
@@ -74,7 +74,8 @@ pub struct NotSent;
 
 impl Socket {
     /// The socket of an upgraded connection. `handover.leftover` is what the peer sent right behind its upgrade.
-    pub async fn new(handover: Handover, bounds: Bounds) -> Self {
+    #[must_use]
+    pub fn new(handover: Handover, bounds: Bounds) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(bounds.read_buffer)
             .write_buffer_size(0)
@@ -83,8 +84,13 @@ impl Socket {
             .max_frame_size(Some(bounds.message))
             .accept_unmasked_frames(false);
         let Handover { stream, leftover } = handover;
-        let codec =
-            WebSocketStream::from_partially_read(stream, leftover.to_vec(), Role::Server, Some(config)).await;
+        // A copy: hyper's buffer behind the leftover is 8 KiB, and the codec would keep it.
+        let leftover = leftover.to_vec();
+        let codec = WebSocketStream::from_partially_read(stream, leftover, Role::Server, Some(config));
+        // Asynchronous in its signature only.
+        let codec = codec
+            .now_or_never()
+            .expect("a codec without a handshake is there at once");
         Self { codec, dirty: false }
     }
 

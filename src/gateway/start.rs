@@ -96,7 +96,7 @@ impl Session {
                 } => {
                     self.count(Admission::Denied, took);
                     self.say_denied(line, refused, &holders, line_open, choice.id.as_deref())?;
-                    if self.player.on_limit != Mode::Ask || !entitlement.may_ask {
+                    if self.player.on_limit != Mode::Ask || !self.player.entitlement.may_ask {
                         return Err(Ending::Denied);
                     }
                     choice = self.ask(line).await?;

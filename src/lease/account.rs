@@ -304,6 +304,8 @@ impl Account {
         content: &Arc<str>,
         now: Millis,
     ) {
+        // Most accounts play one stream: no room is kept for more.
+        self.entries.reserve_exact(1);
         self.entries.push(Entry {
             session,
             owner,

@@ -1,6 +1,5 @@
 // The demo player: a form, one socket, and what is said on it.
 const $ = (id) => document.getElementById(id);
-const HEARTBEAT_SHARE = 1; // of heartbeat_ms
 let socket = null;
 let beat = 0;
 let startedAt = 0;
@@ -35,13 +34,14 @@ function open() {
 }
 
 function hear(message) {
-  if (message.type !== "slots") $("holders").replaceChildren();
+  if (message.type !== "slots" && message.type !== "error") $("holders").replaceChildren();
   if (message.type === "granted") {
     resume = message.resume;
     startedAt = Date.now();
     $("stop").disabled = false;
+    clearInterval(beat);
     beat = setInterval(() => send({ type: "heartbeat", position_ms: Date.now() - startedAt, state: "playing" }),
-      message.heartbeat_ms * HEARTBEAT_SHARE);
+      message.heartbeat_ms);
     show(`playing: ${message.slots.used} of ${message.slots.limit} streams in use`);
   } else if (message.type === "slots") {
     show(`playing: ${message.used} of ${message.limit} streams in use`);

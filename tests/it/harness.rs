@@ -266,7 +266,7 @@ fn trust(ca: Option<&Path>) -> Arc<rustls::ClientConfig> {
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-async fn exchange<S>(mut stream: S, head: &[u8]) -> (StatusCode, HeaderMap, String)
+pub(crate) async fn exchange<S>(mut stream: S, head: &[u8]) -> (StatusCode, HeaderMap, String)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -278,6 +278,9 @@ where
         // A peer that resets after its answer has still answered.
         while let Ok(count @ 1..) = stream.read(&mut chunk).await {
             answer.extend_from_slice(&chunk[..count]);
+            if is_complete(&answer) {
+                return;
+            }
         }
     });
     read.await.expect("an answer in time");
@@ -296,6 +299,19 @@ where
         );
     }
     (status, headers, body.to_owned())
+}
+
+/// Whether an answer with a Content-Length is all there.
+fn is_complete(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().filter_map(|line| line.split_once(':'));
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length
+        .next()
+        .is_some_and(|(_, value)| value.trim().parse() == Ok(body.len()))
 }
 
 /// An open watch socket.

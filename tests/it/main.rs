@@ -8,7 +8,9 @@
     reason = "a test fails by panicking, and tells what it measured"
 )]
 
+mod chromium;
 mod harness;
 
+mod browser;
 mod sessions;
 mod silence;
