@@ -10,5 +10,6 @@
 
 mod harness;
 
+mod refusals;
 mod sessions;
 mod silence;
