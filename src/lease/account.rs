@@ -82,7 +82,8 @@ impl Account {
         // A fresh start never passes a waiter who could have the slot (rule 20).
         self.hand_over(now, looks);
         if self.entry(request.session).is_none() && self.used() < request.limit {
-            self.line.retain(|waiter| waiter.session != request.session);
+            // Its limit may have risen while it waited: the victim that it asked may keep its slot.
+            self.leave_line(request.session, looks);
             self.insert(
                 request.session,
                 request.owner,

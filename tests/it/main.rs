@@ -13,3 +13,4 @@ mod harness;
 mod refusals;
 mod sessions;
 mod silence;
+mod store_contract;
