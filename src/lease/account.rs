@@ -3,6 +3,8 @@
 //!
 //! Rule numbers are those of the lease rules; invariants those of the design (I1 limit, I2 no false refusal,
 //! I4 fencing).
+//!
+//! Over 400 lines, because the rules of one table call each other and are read, and checked, as one whole.
 
 use std::sync::Arc;
 

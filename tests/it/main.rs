@@ -11,6 +11,7 @@
 mod harness;
 
 mod refusals;
+mod rooms;
 mod sessions;
 mod silence;
 mod store_contract;
