@@ -15,8 +15,8 @@
 //! | [`lease`] | who may play: pure rules, the store interface, its memory twin |
 //! | [`auth`] | verifying and issuing tokens, keys |
 //! | [`protocol`] | messages, close codes, ids: pure |
-//! | [`config`] | typed settings; `default.toml` is their manual |
 //! | [`telemetry`] | metrics and logs |
+//! | [`config`] | typed settings; `default.toml` is their manual |
 //!
 //! A room imports only from those below it in this table (the test `rooms` reads the `use` lines).
 //!

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::lease::model::Device;
@@ -34,6 +35,8 @@ pub(super) struct Told {
     pub(super) code: EndCode,
     by: Option<Arc<Device>>,
     detail: &'static str,
+    /// The `id` of the message that asked for this end.
+    id: Option<Box<RawValue>>,
     slot: Slot,
     /// When the slot was due to be freed, where that is not now.
     pub(super) due: Option<Instant>,
@@ -56,6 +59,7 @@ impl Ending {
             code,
             by: None,
             detail,
+            id: None,
             slot: Slot::Held,
             due: None,
         })
@@ -95,6 +99,7 @@ impl Ending {
             code: EndCode::HeartbeatMissed,
             by: None,
             detail,
+            id: None,
             slot: Slot::Held,
             due: Some(due),
         })
@@ -106,6 +111,7 @@ impl Ending {
             code: EndCode::Displaced,
             by: Some(by),
             detail,
+            id: None,
             slot: Slot::Held,
             due: None,
         })
@@ -116,6 +122,14 @@ impl Ending {
         Self::told(code, detail(code))
     }
 
+    /// The same end as the answer to a message, whose `id` it echoes.
+    pub(super) fn answering(mut self, id: Option<&RawValue>) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.id = id.map(RawValue::to_owned);
+        }
+        self
+    }
+
     /// The session plays on another socket, which holds the slot now.
     pub(super) fn moved() -> Self {
         let (code, slot) = (EndCode::Moved, Slot::Elsewhere);
@@ -123,6 +137,7 @@ impl Ending {
             code,
             by: None,
             detail: detail(code),
+            id: None,
             slot,
             due: None,
         })
@@ -134,6 +149,7 @@ impl Ending {
             code,
             by: None,
             detail: detail(code),
+            id: None,
             slot: Slot::Gone,
             due: None,
         })
@@ -163,7 +179,7 @@ impl Session {
                     by,
                     detail: told.detail,
                 };
-                if self.say(&mut line, &ended, None).is_ok() {
+                if self.say(&mut line, &ended, told.id.as_deref()).is_ok() {
                     line.socket.flush(LAST_WORD).await;
                 }
                 let last_frame = line.silence.last_frame();

@@ -63,11 +63,11 @@ impl Session {
                     _ => Ok(()),
                 }
             }
-            Ok(ClientMessage::Stop) => Err(Ending::stopped()),
+            Ok(ClientMessage::Stop) => Err(Ending::stopped().answering(frame.id)),
             Ok(ClientMessage::Switch { content }) => Box::pin(self.switch(line, &content, frame.id)).await,
             Ok(ClientMessage::Token { token }) => Box::pin(self.renew_token(line, &token, frame.id)).await,
             Ok(ClientMessage::TakeoverAnswer { allow }) => match asked.take() {
-                Some(asked) if allow => Err(Ending::displaced(asked.by)),
+                Some(asked) if allow => Err(Ending::displaced(asked.by).answering(frame.id)),
                 Some(_) => Box::pin(self.refuse(line, frame.id)).await,
                 None => self.say_error(line, ErrorCode::BadState, "nobody asks for this slot", frame.id),
             },

@@ -53,7 +53,7 @@ impl Session {
         };
         match self.player.on_limit {
             Mode::Wait if entitlement.may_wait => choice.wish = Wish::Wait,
-            Mode::Oldest if entitlement.may_take_over => choice.wish = Wish::Oldest,
+            Mode::Oldest if entitlement.may_end_oldest => choice.wish = Wish::Oldest,
             // A mode that the plan forbids is a plain refusal.
             Mode::Reject | Mode::Ask | Mode::Wait | Mode::Oldest => {}
         }
@@ -233,7 +233,7 @@ impl Session {
                 self.pardon();
                 Ok(())
             }
-            Ok(ClientMessage::Stop) => Err(Ending::stopped()),
+            Ok(ClientMessage::Stop) => Err(Ending::stopped().answering(frame.id)),
             Ok(ClientMessage::Token { token }) => self.renew_token(line, &token, frame.id).await,
             Ok(_) => self.say_error(line, ErrorCode::BadState, "not possible without a slot", frame.id),
             Err(bad) => self.say_error(line, bad.code, &bad.detail, frame.id),

@@ -3,6 +3,8 @@
 //!
 //! Rule numbers are those of the lease rules; invariants those of the design (I1 limit, I2 no false refusal,
 //! I4 fencing).
+//!
+//! Over 400 lines, because the rules of one table call each other and are read, and checked, as one whole.
 
 use std::sync::Arc;
 
@@ -82,7 +84,8 @@ impl Account {
         // A fresh start never passes a waiter who could have the slot (rule 20).
         self.hand_over(now, looks);
         if self.entry(request.session).is_none() && self.used() < request.limit {
-            self.line.retain(|waiter| waiter.session != request.session);
+            // Its limit may have risen while it waited: the victim that it asked may keep its slot.
+            self.leave_line(request.session, looks);
             self.insert(
                 request.session,
                 request.owner,

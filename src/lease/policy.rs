@@ -21,8 +21,10 @@ pub struct Policy {
 pub struct Entitlement {
     /// Concurrent streams of the account.
     pub limit: u32,
-    /// Whether the player may take a slot over.
+    /// Whether the player may take a slot over, whichever way its plan allows.
     pub may_take_over: bool,
+    /// Whether it may do so without choosing whose (`on_limit=oldest`).
+    pub may_end_oldest: bool,
     /// Whether it may wait.
     pub may_wait: bool,
     /// Whether it may stay and decide after a refusal.
@@ -53,6 +55,7 @@ impl Policy {
                 .or(plan.map(|plan| plan.limit))
                 .unwrap_or(self.default_limit),
             may_take_over: allows(Mode::Ask) || allows(Mode::Oldest),
+            may_end_oldest: allows(Mode::Oldest),
             may_wait: allows(Mode::Wait) && self.line > 0,
             may_ask: allows(Mode::Ask),
         }

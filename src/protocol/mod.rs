@@ -10,6 +10,9 @@ pub mod id;
 pub mod server;
 pub mod start;
 
+#[cfg(test)]
+mod document;
+
 /// Largest text message a player may send, in bytes (interface section 2).
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 

@@ -6,7 +6,18 @@ use super::MAX_ID_BYTES;
 use super::id::ResumeSecret;
 
 /// Largest device class, in bytes.
-const MAX_CLASS_BYTES: usize = 64;
+pub(super) const MAX_CLASS_BYTES: usize = 64;
+
+/// Every parameter; `token` is read by `auth`, not here.
+pub(super) const PARAMETERS: [&str; 7] = [
+    "content",
+    "device",
+    "device_name",
+    "device_class",
+    "on_limit",
+    "resume",
+    "since",
+];
 
 /// What a player asks for when it opens the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,22 +55,13 @@ impl Start {
     /// # Errors
     /// The first parameter that is missing, double or out of bounds.
     pub fn parse(query: &str) -> Result<Self, BadParameter> {
-        const KNOWN: [&str; 7] = [
-            "content",
-            "device",
-            "device_name",
-            "device_class",
-            "on_limit",
-            "resume",
-            "since",
-        ];
-        let mut found: [Option<String>; KNOWN.len()] = Default::default();
+        let mut found: [Option<String>; PARAMETERS.len()] = Default::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let Some(index) = KNOWN.iter().position(|known| *known == name) else {
+            let Some(index) = PARAMETERS.iter().position(|known| *known == name) else {
                 continue;
             };
             if found[index].replace(value.into_owned()).is_some() {
-                return Err(bad(KNOWN[index], "given twice"));
+                return Err(bad(PARAMETERS[index], "given twice"));
             }
         }
         let [

@@ -12,5 +12,8 @@ mod chromium;
 mod harness;
 
 mod browser;
+mod refusals;
+mod rooms;
 mod sessions;
 mod silence;
+mod store_contract;

@@ -124,11 +124,12 @@ async fn a_stop_is_answered_with_ended_and_4000() {
     let node = Node::start().await;
     let mut player = node.watch("a", "content=m1&device=d").await;
     player.next_of("granted").await;
-    player.say(json!({"type": "stop"})).await;
+    player.say(json!({"type": "stop", "id": "last"})).await;
     let (code, messages) = player.closed().await;
     assert_eq!(code, 4000);
     assert_eq!(messages[0]["type"], "ended");
     assert_eq!(messages[0]["code"], "stopped");
+    assert_eq!(messages[0]["id"], "last", "the answer echoes the id");
     assert!(node.sessions("a").await.is_empty());
 }
 
@@ -259,10 +260,15 @@ async fn consent_asks_the_victim() {
         .await;
     players[1].next_of("takeover_request").await;
     players[1]
-        .say(json!({"type": "takeover_answer", "allow": true}))
+        .say(json!({"type": "takeover_answer", "allow": true, "id": 5}))
         .await;
     newcomer.next_of("granted").await;
-    assert_eq!(players[1].closed().await.0, 4002);
+    let (code, messages) = players[1].closed().await;
+    let ended = messages.last().unwrap();
+    assert_eq!(
+        (code, &ended["code"], &ended["id"]),
+        (4002, &json!("displaced"), &json!(5))
+    );
     // Silence means yes.
     let mut second = node.watch("a", "content=m1&device=web&on_limit=oldest").await;
     assert_eq!(second.next().await["type"], "waiting");
@@ -475,6 +481,32 @@ async fn the_limit_is_the_tokens_else_the_plans_else_three() {
         (&denied["type"], &denied["holders"]),
         (&json!("denied"), &json!([]))
     );
+}
+
+#[tokio::test]
+async fn a_plan_that_lets_players_choose_does_not_let_them_end_the_oldest() {
+    let node = Node::with("[plans.basic]\nlimit = 1\non_limit = [\"reject\", \"ask\"]").await;
+    let basic = sign(&json!({"sub": "a", "exp": now() + 60, "plan": "basic"}));
+    let mut first = node.try_watch(&basic, "content=m&device=1").await.unwrap();
+    let session = first.next().await["session"].clone();
+    let mut oldest = node
+        .try_watch(&basic, "content=m&device=2&on_limit=oldest")
+        .await
+        .unwrap();
+    let denied = oldest.next().await;
+    assert_eq!(
+        (&denied["type"], &denied["may"]),
+        (&json!("denied"), &json!(["takeover"]))
+    );
+    assert_eq!(oldest.closed().await, (4001, vec![]));
+    assert_eq!(node.sessions("a").await[0]["session"], session);
+    let mut chooser = node
+        .try_watch(&basic, "content=m&device=2&on_limit=ask")
+        .await
+        .unwrap();
+    chooser.next_of("denied").await;
+    chooser.say(json!({"type": "takeover", "session": session})).await;
+    assert_eq!(chooser.next().await["type"], "granted");
 }
 
 #[tokio::test]

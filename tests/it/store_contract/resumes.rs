@@ -1,0 +1,179 @@
+//! Resumes: one session, one slot, the next epoch.
+
+use usher::lease::model::{Acquire, Acquired, Entry, Fenced, Held, Mark, Resume, Resumed, Wish};
+use usher::protocol::client::PlayState;
+use usher::protocol::close::EndCode;
+use usher::protocol::id::Attempt;
+
+use super::{Bench, Desk, device, granted, session, taking_over, waiting};
+
+fn back(desk: &Desk, number: u8, attempt: u64) -> Resume {
+    Resume {
+        session: session(number),
+        owner: desk.node.owner,
+        device: Some(device(number).id.clone()),
+        content: "next".into(),
+        attempt: Attempt(attempt),
+    }
+}
+
+async fn resume(desk: &Desk, request: &Resume) -> Resumed {
+    desk.node.store.resume(&desk.account, request).await.unwrap()
+}
+
+async fn moved(desk: &Desk, request: &Resume) -> (Entry, u32) {
+    match resume(desk, request).await {
+        Resumed::Moved { entry, used } => (entry, used),
+        Resumed::Absent => panic!("absent: {request:?}"),
+    }
+}
+
+pub(super) async fn a_session_moves_under_the_next_epoch<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let beside = desk.beside(&bench).await;
+    let fences = desk.fill().await;
+    let paused = desk
+        .node
+        .store
+        .update(&desk.account, fences[1], None, Some(PlayState::Paused))
+        .await;
+    assert_eq!(paused, Ok(Fenced::Done));
+    let before = desk.node.store.list(&desk.account).await.unwrap()[1].clone();
+    let (entry, used) = moved(&beside, &back(&beside, 2, 1)).await;
+    let expected = Entry {
+        owner: beside.node.owner,
+        epoch: 2,
+        content: "next".into(),
+        attempt: Some(Attempt(1)),
+        ..before
+    };
+    assert_eq!((&entry, used), (&expected, 3), "never counted twice");
+    assert_eq!(desk.node.store.list(&desk.account).await.unwrap()[1], expected);
+    // The old socket learns of it, and can do nothing any more.
+    desk.told(2).await;
+    assert_eq!(desk.inspect(fences[1]).await, Held::Moved);
+    assert_eq!(
+        desk.release(fences[1], EndCode::HeartbeatMissed).await,
+        Fenced::NotYours
+    );
+    assert_eq!(
+        beside.inspect(beside.fence(2, 2)).await,
+        Held::Yours { mark: None }
+    );
+    // And back again.
+    let (entry, _) = moved(&desk, &back(&desk, 2, 2)).await;
+    assert_eq!(entry.fence(), desk.fence(2, 3));
+    beside.told(2).await;
+    assert_eq!(
+        desk.release(desk.fence(2, 3), EndCode::Stopped).await,
+        Fenced::Done
+    );
+}
+
+pub(super) async fn a_repeated_resume_gets_the_same_answer<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    desk.grant(1).await;
+    let first = moved(&desk, &back(&desk, 1, 7)).await;
+    assert_eq!(moved(&desk, &back(&desk, 1, 7)).await, first);
+    assert_eq!(first.0.epoch, 2);
+    assert_eq!(moved(&desk, &back(&desk, 1, 8)).await.0.epoch, 3);
+}
+
+pub(super) async fn only_the_sessions_device_resumes_it<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let fence = desk.grant(1).await;
+    let foreign = Resume {
+        device: Some("thief".into()),
+        ..back(&desk, 1, 1)
+    };
+    assert_eq!(resume(&desk, &foreign).await, Resumed::Absent);
+    assert_eq!(
+        desk.inspect(fence).await,
+        Held::Yours { mark: None },
+        "nothing changed"
+    );
+    // A player that names no device has the secret all the same.
+    let unnamed = Resume {
+        device: None,
+        ..back(&desk, 1, 1)
+    };
+    let (entry, _) = moved(&desk, &unnamed).await;
+    assert_eq!((entry.epoch, entry.device), (2, device(1)));
+}
+
+pub(super) async fn nothing_is_resumed_that_has_ended<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let fences = desk.fill().await;
+    assert_eq!(resume(&desk, &back(&desk, 9, 1)).await, Resumed::Absent);
+    // A place in the line is no session yet.
+    assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, waiting(1));
+    assert_eq!(resume(&desk, &back(&desk, 4, 1)).await, Resumed::Absent);
+    desk.release(fences[0], EndCode::Stopped).await;
+    assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
+    assert_eq!(desk.playing().await, [2, 3, 4].map(session));
+}
+
+pub(super) async fn a_resume_of_a_kicked_session_ends_it<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let fences = desk.fill().await;
+    assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, waiting(1));
+    let kick = desk
+        .node
+        .store
+        .mark(&desk.account, session(1), EndCode::AccountBlocked)
+        .await;
+    assert_eq!(kick, Ok(Fenced::Done));
+    assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
+    assert_eq!(
+        desk.inspect(fences[0]).await,
+        Held::Gone(Some(EndCode::AccountBlocked))
+    );
+    desk.told(4).await;
+    assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, granted(3));
+}
+
+pub(super) async fn a_resume_of_a_victim_ends_it_and_hands_over<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let fences = desk.fill().await;
+    assert_eq!(desk.acquire(&desk.start(4, Wish::Oldest)).await, taking_over(1));
+    assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
+    assert_eq!(
+        desk.inspect(fences[0]).await,
+        Held::Gone(Some(EndCode::Displaced))
+    );
+    desk.told(4).await;
+    assert_eq!(desk.acquire(&desk.start(4, Wish::Oldest)).await, granted(3));
+}
+
+pub(super) async fn a_resume_takes_an_open_question_along<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let beside = desk.beside(&bench).await;
+    desk.fill().await;
+    let question = Acquire {
+        consent: true,
+        ..desk.start(4, Wish::Oldest)
+    };
+    assert_eq!(desk.acquire(&question).await, taking_over(1));
+    let (entry, _) = moved(&beside, &back(&beside, 1, 1)).await;
+    let asked = Some(Mark::TakeOver {
+        by: session(4),
+        device: device(4),
+        asked: true,
+    });
+    assert_eq!(entry.mark, asked);
+    // The next poll asks the socket that has the session now.
+    beside.forget(1);
+    assert_eq!(desk.acquire(&question).await, taking_over(1));
+    beside.told(1).await;
+    let answer = beside
+        .node
+        .store
+        .refuse(&beside.account, beside.fence(1, 2))
+        .await;
+    assert_eq!(answer, Ok(Fenced::Done));
+    desk.told(4).await;
+    assert!(matches!(
+        desk.acquire(&question).await,
+        Acquired::Denied { refused: true, .. }
+    ));
+}
