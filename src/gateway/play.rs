@@ -1,14 +1,16 @@
 //! The steady state: a granted session until something ends it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::lease::model::{Fenced, Held, Mark};
+use crate::lease::model::{Device, Fenced, Held, Mark};
 use crate::protocol::client::{ClientMessage, PlayState, decode};
 use crate::protocol::close::EndCode;
+use crate::protocol::id::SessionId;
 use crate::protocol::server::{ErrorCode, ServerMessage, millis};
 
 use super::ending::Ending;
@@ -18,7 +20,8 @@ use super::session::Session;
 
 /// A take-over that waits for this player's answer.
 struct Asked {
-    by: std::sync::Arc<crate::lease::model::Device>,
+    newcomer: SessionId,
+    by: Arc<Device>,
     until: Instant,
 }
 
@@ -118,11 +121,15 @@ impl Session {
                 return Err(Ending::displaced(device));
             }
             Held::Yours {
-                mark: Some(Mark::TakeOver {
-                    device, asked: true, ..
-                }),
+                mark:
+                    Some(Mark::TakeOver {
+                        by,
+                        device,
+                        asked: true,
+                    }),
             } => {
-                if asked.is_none() {
+                // Another newcomer than the one that was shown: the viewer answers anew.
+                if asked.as_ref().is_none_or(|asked| asked.newcomer != by) {
                     let within = self.gateway.timing.answer_within;
                     let request = ServerMessage::TakeoverRequest {
                         by: device.screen(),
@@ -130,6 +137,7 @@ impl Session {
                     };
                     self.say(line, &request, None)?;
                     *asked = Some(Asked {
+                        newcomer: by,
                         by: device,
                         until: Instant::now() + within,
                     });

@@ -57,6 +57,7 @@ impl Session {
             // A mode that the plan forbids is a plain refusal.
             Mode::Reject | Mode::Ask | Mode::Wait | Mode::Oldest => {}
         }
+        let mut ask_until = None;
         loop {
             let asked_at = Instant::now();
             let mut answer = self.acquire(choice.wish).await?;
@@ -99,7 +100,10 @@ impl Session {
                     if self.player.on_limit != Mode::Ask || !self.player.entitlement.may_ask {
                         return Err(Ending::Denied);
                     }
-                    choice = self.ask(line).await?;
+                    // One time for all its choices: naming sessions that are gone keeps no socket open.
+                    let ask_for = self.gateway.timing.ask_for;
+                    let until = *ask_until.get_or_insert_with(|| Instant::now() + ask_for);
+                    choice = self.ask(line, until).await?;
                 }
                 Acquired::Ended(code) => return Err(Ending::from_elsewhere(code)),
                 Acquired::Waiting { .. } => return Err(self.unavailable()),
@@ -190,8 +194,7 @@ impl Session {
     }
 
     /// A refused player decides.
-    async fn ask(&mut self, line: &mut Line) -> Result<Choice, Ending> {
-        let until = Instant::now() + self.gateway.timing.ask_for;
+    async fn ask(&mut self, line: &mut Line, until: Instant) -> Result<Choice, Ending> {
         loop {
             match line.next(&self.inbox, Some(until.min(self.token_deadline))).await {
                 Event::Deadline if Instant::now() >= self.token_deadline => {

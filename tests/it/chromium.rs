@@ -1,4 +1,4 @@
-//! A headless Chromium, driven through its DevTools socket.
+//! A headless Chromium, driven through its `DevTools` socket.
 
 use std::fs;
 use std::path::Path;

@@ -232,6 +232,49 @@ async fn asking_has_an_end() {
     assert_eq!((code, &messages[0]["type"]), (4001, &json!("ended")));
 }
 
+/// Naming sessions that are gone keeps no socket open without a slot.
+#[tokio::test]
+async fn asking_has_one_end_for_all_its_choices() {
+    let node = Node::with("[takeover]\nask_for = \"1s\"").await;
+    let _players = three(&node, "a").await;
+    let mut newcomer = node.watch("a", "content=m1&device=phone&on_limit=ask").await;
+    let start = Instant::now();
+    loop {
+        match newcomer.next().await["type"].as_str().unwrap() {
+            "ended" => break,
+            kind => assert_eq!(kind, "denied"),
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let gone = json!({"type": "takeover", "session": "AAAAAAAAAAAAAAAAAAAAAA"});
+        newcomer.say(gone).await;
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+    assert_eq!(newcomer.closed().await.0, 4001);
+}
+
+#[tokio::test]
+async fn who_asks_next_is_shown_and_who_gave_up_takes_nothing() {
+    let node = Node::with("[takeover]\nmode = \"consent\"\nanswer_within = \"2s\"").await;
+    let mut players = three(&node, "a").await;
+    for device in ["first", "second"] {
+        let mut newcomer = node
+            .watch("a", &format!("content=m1&device={device}&on_limit=oldest"))
+            .await;
+        assert_eq!(newcomer.next().await["type"], "waiting");
+        assert_eq!(
+            players[0].next_of("takeover_request").await["by"]["device"],
+            device
+        );
+        newcomer.close(1000).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    players[0]
+        .say(json!({"type": "takeover_answer", "allow": true}))
+        .await;
+    assert_eq!(players[0].next_of("error").await["code"], "bad_state");
+    assert_eq!(node.sessions("a").await.len(), 3);
+}
+
 #[tokio::test]
 async fn consent_asks_the_victim() {
     let node = Node::with("[takeover]\nmode = \"consent\"\nanswer_within = \"1s\"").await;
