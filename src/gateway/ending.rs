@@ -239,10 +239,11 @@ impl Session {
         }
         tracing::info!(
             session = %self.id,
-            tenant = %self.player.account.tenant,
-            account = %self.player.account.account,
-            device = %self.player.device.id,
-            content = %self.player.content,
+            // As texts, which the log quotes and escapes: players choose them, line breaks included.
+            tenant = &*self.player.account.tenant,
+            account = &*self.player.account.account,
+            device = &*self.player.device.id,
+            content = &*self.player.content,
             address = %self.player.address,
             code = code.number(),
             reason = code.name(),
@@ -257,7 +258,7 @@ impl Session {
     fn log_socket_end(&self, reason: &str) {
         tracing::debug!(
             session = %self.id,
-            account = %self.player.account.account,
+            account = &*self.player.account.account,
             reason,
             request_id = %self.player.request,
             "socket ended; the slot is kept for a resume"

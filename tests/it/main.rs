@@ -9,6 +9,10 @@
 )]
 
 mod harness;
+mod stage;
 
+mod admin;
+mod doors;
+mod http;
 mod sessions;
 mod silence;
