@@ -169,6 +169,10 @@ impl Session {
                 let last_frame = line.silence.last_frame();
                 let close = line.socket.close(told.code.number(), told.code.name());
                 match told.slot {
+                    Slot::Held if self.granted.is_some() && told.code == EndCode::Draining => {
+                        self.leave_behind();
+                        close.await;
+                    }
                     Slot::Held if self.granted.is_some() && told.code.keeps_slot() => {
                         self.log_socket_end(told.code.name());
                         tokio::join!(close, self.park(last_frame, told.code));

@@ -14,5 +14,6 @@ mod stage;
 mod admin;
 mod doors;
 mod http;
+mod lifecycle;
 mod sessions;
 mod silence;
