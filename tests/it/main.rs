@@ -12,8 +12,10 @@ mod harness;
 mod stage;
 
 mod admin;
+mod cli;
 mod doors;
 mod http;
 mod lifecycle;
 mod sessions;
 mod silence;
+mod tokens;
