@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
@@ -37,7 +38,7 @@ use crate::telemetry::{LogHandle, Metrics};
 /// How often the store's upkeep runs (design section 2: a node renews its leases every 2.5 s).
 const UPKEEP: Duration = Duration::from_millis(2_500);
 
-/// Connections that still answer a request when the sessions are gone get this long.
+/// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// Why a node does not start or reload.
@@ -194,13 +195,14 @@ impl Node {
             .await
             .map_err(failed("tls"))?;
         self.certificates.log(&reloaded);
+        reloaded.map_err(failed("tls"))?;
         report_expiry(&self.metrics, &self.certificates);
-        self.api.origins.store(Arc::new(origins));
-        self.gateway.policy.store(Arc::new(Policy::new(config)));
         if let Some(log) = &self.log {
             log.set_level(&config.log.level).map_err(failed("log.level"))?;
         }
-        reloaded.map(|_| ()).map_err(failed("tls"))
+        self.api.origins.store(Arc::new(origins));
+        self.gateway.policy.store(Arc::new(Policy::new(config)));
+        Ok(())
     }
 
     /// Takes no more players, moves those who play to other nodes, and ends.
@@ -213,11 +215,13 @@ impl Node {
         } else {
             tokio::time::sleep(settings.delay).await;
         }
+        let deadline = Instant::now() + settings.deadline;
         let told = drain::run(&self.gateway, settings).await;
         self.stop_players.send_replace(true);
         self.stop_admin.send_replace(true);
         self.connections.close();
-        let finished = tokio::time::timeout(LAST_REQUESTS, self.connections.wait())
+        let last_requests = deadline.min(Instant::now() + LAST_REQUESTS);
+        let finished = tokio::time::timeout_at(last_requests, self.connections.wait())
             .await
             .is_ok();
         for task in &self.upkeep {

@@ -67,6 +67,18 @@ impl ApiError {
         }
     }
 
+    /// What stands for an error that no handler of ours made, such as an extractor's of axum.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Option<Self> {
+        let (code, message) = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large"),
+            status if status.is_client_error() => ("bad_request", "the request cannot be read"),
+            status if status.is_server_error() => ("internal", "the request could not be answered"),
+            _ => return None,
+        };
+        Some(Self::new(status, code, message))
+    }
+
     /// 404.
     #[must_use]
     pub fn not_found(message: &'static str) -> Self {

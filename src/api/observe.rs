@@ -113,7 +113,8 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
         Ok(()) => next.run(request).await,
         Err(error) => axum::response::IntoResponse::into_response(error),
     };
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    let error = response.extensions_mut().remove::<ApiError>();
+    if let Some(error) = error.or_else(|| ApiError::of_status(response.status())) {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = error.render(context.id);
         if let Some(allow) = allow {

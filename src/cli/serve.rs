@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Node, addresses_file};
 use crate::auth::Grant;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::telemetry;
 
 use super::{Failure, Settings};
@@ -51,25 +51,29 @@ fn announce(node: &Node, config: &Config) -> Result<(), Failure> {
     let written = fs::write(&partial, format!("{addresses}\n")).and_then(|()| fs::rename(&partial, &file));
     written.map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
     tracing::info!(players = %node.players, admin = %node.admin, "ready");
-    println!();
-    println!("Player demo   https://{}/", node.players);
-    println!("Metrics       http://{}/metrics", node.admin);
+    let mut banner = format!(
+        "\nPlayer demo   https://{}/\nMetrics       http://{}/metrics\n",
+        node.players, node.admin
+    );
     // Only a development node shows a token that opens it.
     if config.tls.cert.as_os_str().is_empty() {
         let token = node
             .verifier
             .issue(&Grant::new("demo", DEMO_TOKEN))
             .map_err(Failure::other)?;
-        println!(
-            "Try it        websocat -k -H \"Authorization: Bearer {}\" \"wss://{}/v1/watch?content=demo&device=tv-1\"",
-            token.expose(),
-            node.players
+        let url = format!("wss://{}/v1/watch?content=demo&device=tv-1", node.players);
+        banner += &format!(
+            "Try it        websocat -k -H \"Authorization: Bearer {}\" \"{url}\"\n",
+            token.expose()
         );
-        println!(
-            "              (three screens play; the fourth device name is refused and told who is watching)"
-        );
+        banner += "              (three screens play; the fourth device name is refused and told who is watching)\n";
     }
-    println!();
+    if config.log.format == LogFormat::Json && config.log.file.as_os_str().is_empty() {
+        // Whoever reads JSON lines from stdout reads nothing else there.
+        eprintln!("{banner}");
+    } else {
+        println!("{banner}");
+    }
     Ok(())
 }
 

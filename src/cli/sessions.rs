@@ -10,12 +10,13 @@ use super::{Failure, Settings, block_on};
 /// Sessions asked for at once.
 const PAGE: usize = 100;
 
+// Ids are opaque, and one in 64 session ids begins with a hyphen.
 #[derive(Subcommand)]
 pub(super) enum SessionsCommand {
     /// List sessions
     List {
         /// Only this account's
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         account: Option<String>,
         /// Only this tenant's [default: all, or `main` with --account]
         #[arg(long)]
@@ -27,13 +28,13 @@ pub(super) enum SessionsCommand {
     /// End an account's sessions: one, those of a device, or all
     End {
         /// The account
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         account: String,
         /// Only this session
-        #[arg(long, conflicts_with = "device")]
+        #[arg(long, conflicts_with = "device", allow_hyphen_values = true)]
         session: Option<String>,
         /// Only this device's
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         device: Option<String>,
         /// The account's tenant
         #[arg(long, default_value = "main")]

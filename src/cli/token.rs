@@ -10,11 +10,11 @@ use super::{Failure, Settings};
 
 #[derive(Args)]
 pub(super) struct TokenArgs {
-    /// Account (the token's `sub`)
-    #[arg(long)]
+    /// Account (the token's `sub`); ids are opaque and may begin with a hyphen
+    #[arg(long, allow_hyphen_values = true)]
     account: String,
     /// Bind the token to this device
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     device: Option<String>,
     /// Plan, whose limit then holds
     #[arg(long)]
@@ -26,7 +26,7 @@ pub(super) struct TokenArgs {
     #[arg(long, value_delimiter = ',')]
     scope: Vec<Scope>,
     /// Content that may be played; may be repeated [default: all]
-    #[arg(long = "content", value_name = "CONTENT")]
+    #[arg(long = "content", value_name = "CONTENT", allow_hyphen_values = true)]
     contents: Option<Vec<String>>,
     /// Tenant
     #[arg(long, default_value = "main")]

@@ -185,6 +185,10 @@ impl Session {
                 let last_frame = line.silence.last_frame();
                 let close = line.socket.close(told.code.number(), told.code.name());
                 match told.slot {
+                    Slot::Held if self.granted.is_some() && told.code == EndCode::Draining => {
+                        self.leave_behind();
+                        close.await;
+                    }
                     Slot::Held if self.granted.is_some() && told.code.keeps_slot() => {
                         self.log_socket_end(told.code.name());
                         tokio::join!(close, self.park(last_frame, told.code));
@@ -255,10 +259,11 @@ impl Session {
         }
         tracing::info!(
             session = %self.id,
-            tenant = %self.player.account.tenant,
-            account = %self.player.account.account,
-            device = %self.player.device.id,
-            content = %self.player.content,
+            // As texts, which the log quotes and escapes: players choose them, line breaks included.
+            tenant = &*self.player.account.tenant,
+            account = &*self.player.account.account,
+            device = &*self.player.device.id,
+            content = &*self.player.content,
             address = %self.player.address,
             code = code.number(),
             reason = code.name(),
@@ -273,7 +278,7 @@ impl Session {
     fn log_socket_end(&self, reason: &str) {
         tracing::debug!(
             session = %self.id,
-            account = %self.player.account.account,
+            account = &*self.player.account.account,
             reason,
             request_id = %self.player.request,
             "socket ended; the slot is kept for a resume"

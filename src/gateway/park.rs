@@ -20,8 +20,7 @@ impl Session {
                 news = self.inbox.take() => news,
             };
             if news.drain.is_some() {
-                // The entry outlives this process by its node lease, so that the player can resume elsewhere.
-                return self.log_end(EndCode::Draining, "left behind");
+                return self.leave_behind();
             }
             if !news.look {
                 continue;
@@ -51,6 +50,12 @@ impl Session {
                 Held::Gone(code) => return self.log_end(code.unwrap_or(EndCode::LeaseLost), "ended"),
             }
         }
+    }
+
+    /// The entry outlives this process by its node lease, so that the player can resume elsewhere: a drain waits
+    /// for nobody's lease.
+    pub(super) fn leave_behind(&mut self) {
+        self.log_end(EndCode::Draining, "left behind");
     }
 
     /// The session goes on elsewhere: it has not ended.

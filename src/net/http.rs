@@ -26,12 +26,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::stream::Handover;
 
-/// hyper refuses beyond this with a bare 431; the handler refuses far earlier, with a body. It is this high so that
-/// an absurd token is told to be a bad token (401).
-const HEAD_BUFFER: usize = 96 * 1024;
+/// hyper refuses a head beyond this, in bytes, with a bare 431; the handler refuses far earlier, with a body. It is
+/// this high so that an absurd token is told to be a bad token (401).
+const HEAD_BUFFER: u32 = 96 * 1024;
 
-/// hyper refuses beyond this many headers with a bare 431; the handler refuses from 65 on.
-const HEADERS: usize = 128;
+/// hyper refuses beyond this many headers with a bare 431; the handler refuses from 65 on, with a body.
+const HEADERS: usize = 1_000;
 
 /// A connection that has served a request may be idle, or slow with its next head, for this long.
 const IDLE: Duration = Duration::from_secs(30);
@@ -98,7 +98,7 @@ where
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_buf_size(HEAD_BUFFER)
+        .max_buf_size(HEAD_BUFFER as usize)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(io), service);
     let served = loop {
@@ -143,6 +143,7 @@ where
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BUFFER)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     loop {
@@ -270,3 +271,6 @@ impl hyper::body::Body for Counted {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ impl Node {
         node
     }
 
-    async fn wait_until_ready(&mut self) {
+    pub(crate) async fn wait_until_ready(&mut self) {
         let file = self.dir.join("data/addresses.json");
         let addresses = eventually("addresses.json", || {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -86,7 +86,9 @@ impl Node {
         .await;
         self.players = addresses["players"].as_str().unwrap().parse().unwrap();
         self.admin = addresses["admin"].as_str().unwrap().parse().unwrap();
-        self.tls = trust(Some(&self.dir.join("certs/ca.pem")));
+        // A node with a certificate of its own makes none.
+        let ca = self.dir.join("certs/ca.pem");
+        self.tls = trust(ca.exists().then_some(&*ca));
     }
 
     pub(crate) fn log(&self) -> String {
@@ -254,7 +256,7 @@ pub(crate) fn usher_in(dir: &Path) -> Command {
     usher(dir)
 }
 
-fn trust(ca: Option<&Path>) -> Arc<rustls::ClientConfig> {
+pub(crate) fn trust(ca: Option<&Path>) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(ca) = ca {
         roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
@@ -272,6 +274,7 @@ where
 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(head).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
     let read = tokio::time::timeout(SOON, async {
         let mut chunk = [0; 4096];

@@ -10,10 +10,17 @@
 
 mod chromium;
 mod harness;
+mod stage;
 
+mod admin;
 mod browser;
+mod cli;
+mod doors;
+mod http;
+mod lifecycle;
 mod refusals;
 mod rooms;
 mod sessions;
 mod silence;
 mod store_contract;
+mod tokens;
