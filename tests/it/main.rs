@@ -9,6 +9,8 @@
 )]
 
 mod harness;
+mod raw;
 
+mod resources;
 mod sessions;
 mod silence;
