@@ -11,6 +11,8 @@
 mod harness;
 mod raw;
 
+mod conformance;
+mod frames;
 mod resources;
 mod sessions;
 mod silence;
