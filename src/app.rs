@@ -29,7 +29,7 @@ use crate::lease::policy::Policy;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::Admission;
-use crate::net::listener::{Players, serve_plain, serve_players};
+use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
 use crate::net::{devcert, tls};
 use crate::protocol::id::OwnerId;
@@ -101,8 +101,8 @@ impl Node {
             query_token: config.auth.query_token,
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
-        let players = bind("listen.players", config.listen.players).await?;
-        let admin = bind("listen.admin", config.listen.admin).await?;
+        let players = bind("listen.players", config.listen.players)?;
+        let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
             players: players.local_addr().map_err(failed("listen.players"))?,
             admin: admin.local_addr().map_err(failed("listen.admin"))?,
@@ -263,10 +263,8 @@ pub fn addresses_file(data_dir: &Path) -> PathBuf {
     data_dir.join("addresses.json")
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| AppError(format!("{key}: {address}: {error}")))
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
+    listener::bind(address).map_err(|error| AppError(format!("{key}: {address}: {error}")))
 }
 
 fn report_expiry(metrics: &Metrics, certificates: &Certificates) {

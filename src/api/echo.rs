@@ -51,10 +51,13 @@ async fn run(handover: Handover, limit: usize) {
         let message = match inbound {
             Inbound::Text(text) => Message::Text(text),
             Inbound::Binary(bytes) => Message::Binary(bytes),
-            Inbound::Control => continue,
+            // The codec has queued the pong.
+            Inbound::Control if socket.flush(IDLE).await => continue,
+            Inbound::Control => return,
             Inbound::Close(_) | Inbound::Lost => return socket.finish().await,
             Inbound::Fault(Fault::TooLarge) => return socket.close(1009, "message too large").await,
             Inbound::Fault(Fault::Utf8) => return socket.close(1007, "not valid UTF-8").await,
+            Inbound::Fault(Fault::Scattered) => return socket.close(1008, "too many fragments").await,
             Inbound::Fault(Fault::Protocol) => return socket.close(1002, "protocol error").await,
         };
         // Nothing more is read before the answer is out: the peer's own pace bounds the memory.

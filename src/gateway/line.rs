@@ -161,6 +161,7 @@ impl Line {
                     Fault::TooLarge => (EndCode::MessageTooLarge, "a message has at most 4096 bytes"),
                     Fault::Utf8 => (EndCode::BadMessage, "a text is not valid UTF-8"),
                     Fault::Protocol => (EndCode::BadMessage, "a frame breaks RFC 6455"),
+                    Fault::Scattered => (EndCode::RateLimited, "too many fragments for one message"),
                 };
                 return Some(Event::Over(Over::Fault(code, detail)));
             }

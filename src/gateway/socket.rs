@@ -3,6 +3,8 @@
 //! Owns: the codec with its bounds and the mapping of its errors. Does not: know what the texts mean.
 //! Called by: `gateway::line` (players) and `api::echo`.
 
+mod meter;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -18,12 +20,14 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::net::stream::{Handover, PlayerStream};
 
+use meter::{Meter, is_exhausted};
+
 /// The peer gets this long to answer a close frame, then the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// A WebSocket.
 pub struct Socket {
-    codec: WebSocketStream<PlayerStream>,
+    codec: WebSocketStream<Meter<PlayerStream>>,
     /// Whether something is written that has not reached the kernel yet.
     dirty: bool,
 }
@@ -66,6 +70,8 @@ pub enum Fault {
     Utf8,
     /// Anything else that RFC 6455 forbids.
     Protocol,
+    /// Frames without end and no message: the codec swallows fragments, so that no limit on messages sees them.
+    Scattered,
 }
 
 /// The peer does not read: the write buffer is full, or the connection is gone.
@@ -86,6 +92,7 @@ impl Socket {
         let Handover { stream, leftover } = handover;
         // A copy: hyper's buffer behind the leftover is 8 KiB, and the codec would keep it.
         let leftover = leftover.to_vec();
+        let stream = Meter::new(stream, bounds.message);
         let codec = WebSocketStream::from_partially_read(stream, leftover, Role::Server, Some(config));
         // Asynchronous in its signature only.
         let codec = codec
@@ -104,7 +111,11 @@ impl Socket {
                     Poll::Pending => {}
                 }
             }
-            Pin::new(&mut self.codec).poll_next(context).map(inbound)
+            let item = Pin::new(&mut self.codec).poll_next(context);
+            if item.is_ready() {
+                self.codec.get_mut().reset();
+            }
+            item.map(inbound)
         })
         .await
     }
@@ -128,7 +139,7 @@ impl Socket {
 
     /// Whether unread bytes wait in the kernel.
     pub fn has_unread(&self) -> bool {
-        self.codec.get_ref().unread_bytes() > 0
+        self.codec.get_ref().get_ref().unread_bytes() > 0
     }
 
     /// Closes with a code, then lets the peer close first: a reset would destroy what it has not read yet.
@@ -145,7 +156,7 @@ impl Socket {
     /// Answers the peer's close frame and lets the connection end.
     pub async fn finish(mut self) {
         self.flush(CLOSE_WAIT).await;
-        let mut stream = self.codec.into_inner();
+        let mut stream = self.codec.into_inner().into_inner();
         let end = async {
             tokio::io::AsyncWriteExt::shutdown(&mut stream).await?;
             let mut sink = [0; 512];
@@ -169,6 +180,7 @@ fn inbound(item: Option<Result<Message, Error>>) -> Inbound {
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
         ))) => Inbound::Lost,
         Some(Err(Error::Protocol(_) | Error::Capacity(_))) => Inbound::Fault(Fault::Protocol),
+        Some(Err(Error::Io(error))) if is_exhausted(&error) => Inbound::Fault(Fault::Scattered),
         Some(Err(_)) | None => Inbound::Lost,
     }
 }

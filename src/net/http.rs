@@ -171,10 +171,16 @@ async fn answer(
     };
     let Reply { response, then } = handler.respond(request, peer).await;
     *promise.lock().unwrap_or_else(PoisonError::into_inner) = then;
-    Ok(response.map(|body| Counted { body, _busy: busy }))
+    Ok(response.map(|body| Counted {
+        body,
+        // hyper asks for the body's first frame when the peer lets it.
+        idle: busy.pause(),
+        busy: None,
+    }))
 }
 
-/// How busy a connection is: one that serves nothing is closed at its deadline.
+/// How busy a connection is: one that serves nothing, or whose peer takes nothing of what is served, is closed at
+/// its deadline.
 struct Activity {
     state: Arc<ActivityState>,
 }
@@ -236,8 +242,24 @@ impl Activity {
     }
 }
 
-/// A request under way, until its response is written or dropped.
+/// This node works for the connection, on an answer or on the next piece of its body.
 struct Busy(Arc<ActivityState>);
+
+/// It is the peer's turn, to ask or to read, for at most [`IDLE`].
+struct Idle(Arc<ActivityState>);
+
+impl Busy {
+    fn pause(self) -> Idle {
+        Idle(Arc::clone(&self.0))
+    }
+}
+
+impl Idle {
+    fn resume(&self) -> Busy {
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(&self.0))
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -246,10 +268,12 @@ impl Drop for Busy {
     }
 }
 
-/// A response body that keeps its connection busy.
+/// A response body that keeps its connection busy while it works out its next piece, and not while the peer does
+/// not take it: an HTTP/2 peer that grants no window would else hold its connection for ever.
 pub struct Counted {
     body: Body,
-    _busy: Busy,
+    idle: Idle,
+    busy: Option<Busy>,
 }
 
 impl hyper::body::Body for Counted {
@@ -260,7 +284,14 @@ impl hyper::body::Body for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.busy.is_none() {
+            self.busy = Some(self.idle.resume());
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_ready() {
+            self.busy = None;
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

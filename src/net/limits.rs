@@ -157,7 +157,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// Gives the place up: TLS is done and the head of the first request has arrived.
+    /// Gives the place up: TLS is done, or its peer is slow with the rest of it.
     pub fn release_handshake(&mut self) {
         self.handshake = None;
     }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::task::TaskTracker;
 
 use crate::telemetry::{Handshake, Metrics, Refusal};
@@ -25,11 +25,19 @@ use super::limits::{Admission, ConnectionGuard};
 use super::proxy_protocol;
 use super::stream::{Guards, Handover, PlayerStream};
 
+/// Connections that may wait to be accepted; the kernel's own bound (`net.core.somaxconn`) may be lower. With the
+/// library's 128 a rush overflows it, and whoever is dropped learns of it only by a timeout of its own.
+const BACKLOG: u32 = 4096;
+
 /// Pause after a failed accept (out of files): the connection waits in the backlog meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A peer that acknowledges nothing for this long is dead to the kernel: it ends writes that nobody reads.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a handshake keeps one of the `limits.handshakes` places: its cost comes at once, and a peer that makes
+/// it wait for the rest must not keep others out.
+const HANDSHAKE_TURN: Duration = Duration::from_millis(250);
 
 /// What serves players.
 pub struct Players {
@@ -49,6 +57,22 @@ pub struct Players {
     pub metrics: Arc<Metrics>,
     /// Counts connection tasks.
     pub tasks: TaskTracker,
+}
+
+/// Listens on an address.
+///
+/// # Errors
+/// When it is in use, or not this machine's.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A node that restarts must not wait for its old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts players until `stop` turns true. Connections under way end by themselves.
@@ -151,9 +175,9 @@ impl Players {
         let Some(tls) = self.handshake(stream, &mut guard, deadline).await else {
             return;
         };
-        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         // The head of the first request is bounded by the same deadline and costs no cryptography.
         guard.release_handshake();
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let handler = Arc::clone(&self.handler);
         let peer = Peer {
             address,
@@ -185,8 +209,15 @@ impl Players {
     ) -> Option<TlsStream<TcpStream>> {
         let start = Instant::now();
         let handshake = async {
+            // Reading the hello costs nothing yet: a silent peer takes no place.
+            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
             guard.begin_handshake().await;
-            self.tls.accept(stream).await
+            let mut tls = hello.into_stream(Arc::clone(self.tls.config()));
+            if let Ok(done) = timeout(HANDSHAKE_TURN, &mut tls).await {
+                return done;
+            }
+            guard.release_handshake();
+            tls.await
         };
         let outcome = timeout_at(deadline, handshake).await;
         let Ok(Ok(tls)) = outcome else {

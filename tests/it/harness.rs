@@ -134,6 +134,15 @@ impl Node {
             .unwrap()
     }
 
+    /// Memory of the process that is resident, in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
+        kib.unwrap().trim().parse::<u64>().unwrap() * 1024
+    }
+
     pub(crate) async fn admin_get(&self, path: &str, token: Option<&str>) -> (StatusCode, HeaderMap, String) {
         self.admin_request("GET", path, token, "").await
     }

@@ -10,15 +10,19 @@
 
 mod chromium;
 mod harness;
+mod raw;
 mod stage;
 
 mod admin;
 mod browser;
 mod cli;
+mod conformance;
 mod doors;
+mod frames;
 mod http;
 mod lifecycle;
 mod refusals;
+mod resources;
 mod rooms;
 mod sessions;
 mod silence;
