@@ -3,6 +3,7 @@
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::gateway::registry::Registry;
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::memory::Memory;
@@ -43,8 +44,14 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// Why a node does not start or reload.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct AppError(String);
+pub enum AppError {
+    /// A setting is wrong, or names a file that is; mend the configuration.
+    #[error("{0}")]
+    Settings(String),
+    /// The machine does not give what is needed, such as an address that is in use.
+    #[error("{0}")]
+    Machine(String),
+}
 
 /// A running node.
 pub struct Node {
@@ -76,7 +83,9 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let prepared = config.clone();
         let prepare = tokio::task::spawn_blocking(move || prepare(&prepared));
-        let (verifier, certificates) = prepare.await.map_err(failed("start"))??;
+        let (verifier, certificates) = prepare
+            .await
+            .map_err(|error| AppError::Machine(error.to_string()))??;
         report_expiry(&metrics, &certificates);
         let addressing = Arc::new(Addressing::new(&config.listen, &config.limits));
         let registry = Arc::new(Registry::default());
@@ -104,8 +113,8 @@ impl Node {
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
-            players: players.local_addr().map_err(failed("listen.players"))?,
-            admin: admin.local_addr().map_err(failed("listen.admin"))?,
+            players: local_address(&players)?,
+            admin: local_address(&admin)?,
             verifier,
             metrics,
             config,
@@ -183,6 +192,12 @@ impl Node {
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
     }
 
+    /// The most connections that this node takes.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.api.admission.capacity()
+    }
+
     /// Reads the certificates again and takes over what of a new configuration can change while running: plans,
     /// limits, take-over and waiting rules, origins and the log level. The rest waits for a restart.
     ///
@@ -202,6 +217,13 @@ impl Node {
         }
         self.api.origins.store(Arc::new(origins));
         self.gateway.policy.store(Arc::new(Policy::new(config)));
+        let restart = waiting_for_restart(&self.config, config);
+        if !restart.is_empty() {
+            tracing::warn!(
+                keys = restart.join(" "),
+                "changed settings that wait for a restart"
+            );
+        }
         Ok(())
     }
 
@@ -234,7 +256,7 @@ impl Node {
 /// What needs files: keys and certificates.
 fn prepare(config: &Config) -> Result<(Arc<Verifier>, Arc<Certificates>), AppError> {
     std::fs::create_dir_all(&config.data.dir)
-        .map_err(|error| AppError(format!("{}: {error}", config.data.dir.display())))?;
+        .map_err(|error| AppError::Machine(format!("{}: {error}", config.data.dir.display())))?;
     let verifier = Verifier::new(&config.auth, &config.data.dir).map_err(failed("auth"))?;
     let paths = certificate_paths(config)?;
     let certificates = Certificates::load(paths, tls::provider()).map_err(failed("tls"))?;
@@ -264,7 +286,30 @@ pub fn addresses_file(data_dir: &Path) -> PathBuf {
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
-    listener::bind(address).map_err(|error| AppError(format!("{key}: {address}: {error}")))
+    listener::bind(address).map_err(|error| AppError::Machine(format!("{key}: {address}: {error}")))
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, AppError> {
+    listener
+        .local_addr()
+        .map_err(|error| AppError::Machine(error.to_string()))
+}
+
+/// Keys whose new values wait for a restart.
+fn waiting_for_restart(old: &Config, new: &Config) -> Vec<String> {
+    const TAKEN_OVER: [&str; 6] = ["plans", "takeover", "waiting", "http", "lease.limit", "log.level"];
+    let (old, new) = (config::leaves(old), config::leaves(new));
+    let taken_over = |key: &str| {
+        TAKEN_OVER.iter().any(|taken| {
+            key.strip_prefix(taken)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .filter(|key| !taken_over(key) && old.get(*key) != new.get(*key))
+        .cloned()
+        .collect()
 }
 
 fn report_expiry(metrics: &Metrics, certificates: &Certificates) {
@@ -279,5 +324,5 @@ fn report_expiry(metrics: &Metrics, certificates: &Certificates) {
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> AppError {
-    move |error| AppError(format!("{what}: {error}"))
+    move |error| AppError::Settings(format!("{what}: {error}"))
 }

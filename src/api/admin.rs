@@ -26,7 +26,7 @@ use super::Api;
 use super::error::{self, ApiError};
 
 /// Accounts looked through for a list of all sessions.
-const MAX_ACCOUNTS: usize = 100_000;
+const MAX_ACCOUNTS: usize = 1_000_000;
 
 /// What the admin routes work with.
 pub struct Admin {
@@ -92,7 +92,7 @@ async fn require_operator(State(admin): State<Arc<Admin>>, request: Request, nex
         Ok(_) => ApiError::forbidden("scope_forbidden", "the scope `operator` is required").into_response(),
         Err(rejected) => {
             admin.api.metrics.tokens_rejected_total.inc(rejected.reason());
-            ApiError::unauthorized().into_response()
+            ApiError::from(rejected).into_response()
         }
     }
 }
@@ -164,17 +164,24 @@ async fn list(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Respo
             .is_none_or(|tenant| *key.tenant == *tenant)
     });
     accounts.sort_unstable();
-    let mut items = Vec::new();
+    let slice = Slice::of(&query)?;
+    let (mut items, mut total) = (Vec::new(), 0);
     for key in accounts {
         let entries = store.list(&key).await?;
-        items.extend(entries.iter().map(|entry| Item {
-            tenant: Arc::clone(&key.tenant),
-            account: Arc::clone(&key.account),
-            session: entry.holder(),
-            epoch: entry.epoch,
-        }));
+        for entry in &entries {
+            if slice.holds(total) {
+                items.push(Item {
+                    tenant: Arc::clone(&key.tenant),
+                    account: Arc::clone(&key.account),
+                    session: entry.holder(),
+                    epoch: entry.epoch,
+                });
+            }
+            total += 1;
+        }
     }
-    page_of(items, &query)
+    let Slice { page, limit } = slice;
+    Ok(Json(json!({"items": items, "page": page, "limit": limit, "total": total})).into_response())
 }
 
 async fn list_account(
@@ -193,18 +200,28 @@ async fn list_account(
     .await
 }
 
-fn page_of(items: Vec<Item>, query: &Page) -> Result<Response, ApiError> {
-    let (page, limit) = (query.page.unwrap_or(1), query.limit.unwrap_or(30));
-    if page == 0 {
-        return Err(ApiError::bad_request("page", "page starts at 1"));
+/// One page of a list.
+struct Slice {
+    page: u32,
+    limit: u32,
+}
+
+impl Slice {
+    fn of(query: &Page) -> Result<Self, ApiError> {
+        let (page, limit) = (query.page.unwrap_or(1), query.limit.unwrap_or(30));
+        if page == 0 {
+            return Err(ApiError::bad_request("page", "page starts at 1"));
+        }
+        if !(1..=100).contains(&limit) {
+            return Err(ApiError::bad_request("limit", "limit is 1 to 100"));
+        }
+        Ok(Self { page, limit })
     }
-    if !(1..=100).contains(&limit) {
-        return Err(ApiError::bad_request("limit", "limit is 1 to 100"));
+
+    fn holds(&self, index: u64) -> bool {
+        let start = u64::from(self.page - 1) * u64::from(self.limit);
+        (start..start + u64::from(self.limit)).contains(&index)
     }
-    let total = items.len();
-    let skip = (page as usize - 1).saturating_mul(limit as usize);
-    let items: Vec<_> = items.into_iter().skip(skip).take(limit as usize).collect();
-    Ok(Json(json!({"items": items, "page": page, "limit": limit, "total": total})).into_response())
 }
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use crate::gateway::socket::{Bounds, Fault, Inbound, Socket};
 use crate::net::stream::Handover;
@@ -28,15 +29,15 @@ pub(super) async fn echo(
     let client = api.check_client(&context)?;
     let mut response = handshake::accept(&context.peer, &parts.headers)?;
     let limit = api.echo.unwrap_or_default();
-    let tasks = api.gateway.tasks.clone();
+    let (tasks, leaving) = (api.gateway.tasks.clone(), api.gateway.registry.leaving().clone());
     let then = Upgrade::new(Box::new(move |handover| {
-        tasks.spawn(run(handover.with(client), limit));
+        tasks.spawn(run(handover.with(client), limit, leaving));
     }));
     response.extensions_mut().insert(then);
     Ok(response)
 }
 
-async fn run(handover: Handover, limit: usize) {
+async fn run(handover: Handover, limit: usize, leaving: CancellationToken) {
     let write_buffer = limit.saturating_mul(2).max(64 * 1024);
     let bounds = Bounds {
         message: limit,
@@ -45,8 +46,10 @@ async fn run(handover: Handover, limit: usize) {
     };
     let mut socket = Socket::new(handover, bounds);
     loop {
-        let Ok(inbound) = tokio::time::timeout(IDLE, socket.receive()).await else {
-            return socket.close(1001, "idle").await;
+        let inbound = tokio::select! {
+            inbound = socket.receive() => inbound,
+            () = tokio::time::sleep(IDLE) => return socket.close(1001, "idle").await,
+            () = leaving.cancelled() => return socket.close(1001, "the node is leaving").await,
         };
         let message = match inbound {
             Inbound::Text(text) => Message::Text(text),

@@ -137,8 +137,15 @@ impl IntoResponse for ApiError {
 }
 
 impl From<Rejected> for ApiError {
-    fn from(_: Rejected) -> Self {
-        Self::unauthorized()
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Unavailable => Self::unavailable(
+                "unavailable",
+                "the keys to check the token with cannot be had just now",
+                5,
+            ),
+            _ => Self::unauthorized(),
+        }
     }
 }
 

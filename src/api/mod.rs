@@ -54,9 +54,9 @@ pub fn player_routes(api: &Arc<Api>) -> Router {
         .route("/", get(pages::index))
         .route("/demo.js", get(pages::script))
         .route("/demo.css", get(pages::style))
-        .route("/v1/watch", get(watch::watch));
+        .route("/v1/watch", get(watch::watch).head(error::method_not_allowed));
     if api.echo.is_some() {
-        router = router.route("/debug/echo", get(echo::echo));
+        router = router.route("/debug/echo", get(echo::echo).head(error::method_not_allowed));
     }
     router
         .fallback(error::not_found)

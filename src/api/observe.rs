@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use crate::net::address::Addressing;
 use crate::net::http::{Answer, Handler, Peer, Reply, Then};
 use crate::telemetry::Metrics;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, method_label};
 
 use super::error::ApiError;
 
@@ -159,20 +159,6 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         ));
     }
     Ok(())
-}
-
-/// A label of bounded cardinality.
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "OTHER",
-    }
 }
 
 /// The start of a path, so that a stranger does not choose the length of a log line.

@@ -66,6 +66,8 @@ pub enum Rejected {
     Tenant,
     /// A playback ticket, which is no access token.
     Ticket,
+    /// An identity provider's keys could not be had yet: this says nothing about the token.
+    Unavailable,
 }
 
 impl Rejected {
@@ -86,6 +88,7 @@ impl Rejected {
             Self::Claims(_) => "claims",
             Self::Tenant => "tenant",
             Self::Ticket => "ticket",
+            Self::Unavailable => "unavailable",
         }
     }
 

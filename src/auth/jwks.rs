@@ -69,6 +69,11 @@ impl Source {
         self.keys.load_full()
     }
 
+    /// Whether the set was ever fetched.
+    pub(crate) fn is_known(&self) -> bool {
+        self.schedule().fetched.is_some()
+    }
+
     /// Starts a refresh when the set is old, without waiting for it. The first fetch waits for [`Self::refresh`].
     pub(crate) fn refresh_if_old(self: &Arc<Self>) {
         let old = {

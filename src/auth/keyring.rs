@@ -65,7 +65,14 @@ impl Keyring {
         match self.find_known(jws) {
             Err(miss) if asks && !miss.named && !self.sources.is_empty() => {
                 join_all(self.sources.iter().map(Source::refresh)).await;
-                self.find_known(jws).map_err(|miss| miss.rejected)
+                let unknown = self.sources.iter().any(|source| !source.is_known());
+                self.find_known(jws).map_err(|miss| {
+                    if unknown {
+                        Rejected::Unavailable
+                    } else {
+                        miss.rejected
+                    }
+                })
             }
             found => found.map_err(|miss| miss.rejected),
         }

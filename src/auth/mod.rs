@@ -2,7 +2,7 @@
 //!
 //! Owns: the node's signing key, the keyring with its JWKS sources, the claims, and the place of a token in a request.
 //! Does not: decide what an account may watch, answer HTTP, or know passwords and tickets.
-//! Called by: `main` and the commands, which build a [`Verifier`], and everything that takes a token from outside.
+//! Called by: `app` and the commands, which build a [`Verifier`], and everything that takes a token from outside.
 
 mod claims;
 mod error;

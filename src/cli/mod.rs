@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::{AppError, certificate_paths};
 use crate::config::{self, Config, Overrides};
 
 /// Bad usage or configuration.
@@ -120,6 +121,15 @@ impl Settings {
     }
 }
 
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Settings(problem) => Self::Settings(problem),
+            AppError::Machine(problem) => Self::Other(problem),
+        }
+    }
+}
+
 impl Failure {
     fn other(error: impl std::fmt::Display) -> Self {
         Self::Other(error.to_string())
@@ -133,7 +143,7 @@ fn check_config(settings: &Settings) -> Result<(), Failure> {
 
 fn certs(settings: &Settings) -> Result<(), Failure> {
     let config = settings.load()?;
-    let paths = crate::app::certificate_paths(&config).map_err(Failure::other)?;
+    let paths = certificate_paths(&config)?;
     println!("{}\n{}", paths.cert.display(), paths.key.display());
     Ok(())
 }

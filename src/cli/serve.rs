@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Node, addresses_file};
@@ -18,24 +19,23 @@ const DEMO_TOKEN: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
     let config = settings.load()?;
-    let log = Arc::new(telemetry::init(&config.log).map_err(Failure::other)?);
+    raise_file_limit();
+    let log =
+        Arc::new(telemetry::init(&config.log).map_err(|error| Failure::Settings(format!("log: {error}")))?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::other)?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new().map_err(Failure::other)?;
-        let node = Node::start(config.clone(), Some(log))
-            .await
-            .map_err(Failure::other)?;
-        announce(&node, &config)?;
+        let node = Node::start(config.clone(), Some(log)).await?;
+        let addresses = announce(&node, &config)?;
         signals.wait_for_end(&node, settings).await;
         tokio::select! {
             () = node.drain() => {}
             () = signals.end() => tracing::warn!("asked twice: ending at once"),
         }
-        // A clean end leaves no address behind that nobody serves.
-        let _ = fs::remove_file(addresses_file(&config.data.dir));
+        forget(&config, &addresses);
         Ok(())
     });
     // Whatever still runs was given its time.
@@ -43,14 +43,26 @@ pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
     result
 }
 
+/// A connection is an open file. The soft limit of a usual shell, 1,024, is for programs that still use `select`.
+fn raise_file_limit() {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    // Where it is not allowed, the node takes fewer connections; the line `ready` says how many.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
 /// Tells people and programs where the node is.
-fn announce(node: &Node, config: &Config) -> Result<(), Failure> {
+fn announce(node: &Node, config: &Config) -> Result<String, Failure> {
     let file = addresses_file(&config.data.dir);
     let addresses = serde_json::json!({"players": node.players.to_string(), "admin": node.admin.to_string()});
+    let addresses = format!("{addresses}\n");
     let partial = file.with_extension("json.part");
-    let written = fs::write(&partial, format!("{addresses}\n")).and_then(|()| fs::rename(&partial, &file));
+    let written = fs::write(&partial, &addresses).and_then(|()| fs::rename(&partial, &file));
     written.map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
-    tracing::info!(players = %node.players, admin = %node.admin, "ready");
+    tracing::info!(players = %node.players, admin = %node.admin, connections = node.capacity(), "ready");
     let mut banner = format!(
         "\nPlayer demo   https://{}/\nMetrics       http://{}/metrics\n",
         node.players, node.admin
@@ -74,7 +86,15 @@ fn announce(node: &Node, config: &Config) -> Result<(), Failure> {
     } else {
         println!("{banner}");
     }
-    Ok(())
+    Ok(addresses)
+}
+
+/// A clean end leaves no addresses behind that nobody serves; those of a node that has taken over stay.
+fn forget(config: &Config, addresses: &str) {
+    let file = addresses_file(&config.data.dir);
+    if fs::read_to_string(&file).is_ok_and(|written| written == addresses) {
+        let _ = fs::remove_file(file);
+    }
 }
 
 struct Signals {

@@ -38,7 +38,8 @@ pub(super) struct TokenArgs {
 
 pub(super) fn run(settings: &Settings, args: &TokenArgs) -> Result<(), Failure> {
     let config = settings.load()?;
-    let verifier = Verifier::new(&config.auth, &config.data.dir).map_err(Failure::other)?;
+    let verifier = Verifier::new(&config.auth, &config.data.dir)
+        .map_err(|error| Failure::Settings(error.to_string()))?;
     let scopes = (!args.scope.is_empty()).then(|| args.scope.iter().copied().collect::<Scopes>());
     let grant = Grant {
         tenant: args.tenant.clone(),

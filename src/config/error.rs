@@ -2,7 +2,7 @@
 //!
 //! Owns: the list of problems and the rule of one line each.
 //! Does not: find them (`load` and `validate` do), nor carry a setting's value that may be secret.
-//! Called by: `main` and the commands, which print it and exit with 2.
+//! Called by: the commands, which print it and exit with 2.
 
 use std::fmt;
 

@@ -2,9 +2,9 @@
 //!
 //! Owns: the order of the sources, and the search for everything that is wrong in them.
 //! Does not: read the process's arguments or environment (it is handed them), nor judge values (`validate` does).
-//! Called by: `main` and the commands at start, and again on SIGHUP.
+//! Called by: the commands at start, and again on SIGHUP.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
@@ -75,6 +75,33 @@ pub fn load(
         }
         None => Err(ConfigError::new(problems)),
     }
+}
+
+/// Every key of a configuration with its value as TOML, secrets masked; entries of a list stand in one value.
+#[must_use]
+pub fn leaves(config: &Config) -> BTreeMap<String, String> {
+    fn walk(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Table(table) => {
+                for (key, value) in table {
+                    let path = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
+                    walk(&path, value, found);
+                }
+            }
+            other => {
+                found.insert(path.to_owned(), other.to_string());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    if let Ok(value) = Value::try_from(config) {
+        walk("", &value, &mut found);
+    }
+    found
 }
 
 /// The effective configuration as TOML, secrets masked.

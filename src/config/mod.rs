@@ -2,7 +2,7 @@
 //!
 //! Owns: the shape of the configuration and its secrets' types; `default.toml` beside this file is the manual.
 //! Does not: open files or sockets that a setting names (their owners do).
-//! Called by: `main` and the commands, through [`load`].
+//! Called by: the commands, through [`load`].
 
 mod environment;
 mod error;
@@ -20,7 +20,7 @@ mod validate;
 mod validate_tests;
 
 pub use error::ConfigError;
-pub use load::{Overrides, load, to_toml};
+pub use load::{Overrides, leaves, load, to_toml};
 pub use secret::Secret;
 pub use section::*;
 pub use validate::log_filter;

@@ -34,7 +34,8 @@ pub async fn run(gateway: &Arc<Gateway>, settings: &config::Drain) -> usize {
         sleep_until(start + pause * index).await;
         inbox.tell(|news| news.drain = Some(Drain::Close));
     }
-    // Whoever came in through an upgrade that was already under way.
+    // Whoever came in through an upgrade that was already under way, or is about to.
+    gateway.registry.leaving().cancel();
     for inbox in gateway.registry.inboxes() {
         inbox.tell(|news| news.drain = Some(Drain::Close));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::lease::model::Device;
+use crate::lease::model::{Device, Fenced};
 use crate::protocol::close::EndCode;
 use crate::protocol::server::ServerMessage;
 
@@ -234,11 +234,15 @@ impl Session {
     /// Frees the slot or the place in the line, and writes the one line that tells why a player was cut off.
     pub(super) async fn give_up(&mut self, code: EndCode, due: Option<Instant>) {
         // A store that does not answer drops the entry with this node's lease.
-        let _ = self
+        let answer = self
             .gateway
             .store
             .release(&self.player.account, self.fence(), code)
             .await;
+        if answer == Ok(Fenced::NotYours) {
+            // It was resumed elsewhere at this very moment.
+            return self.move_away();
+        }
         if let Some(due) = due.filter(|_| self.granted.is_some()) {
             self.gateway
                 .metrics

@@ -59,12 +59,6 @@ pub struct Gateway {
 pub struct Timing {
     /// Silence that ends a session.
     pub period: Duration,
-    /// How long a victim may think.
-    pub answer_within: Duration,
-    /// How long a refused player may decide.
-    pub ask_for: Duration,
-    /// The longest wait in the line.
-    pub wait_for: Duration,
     /// Frames at once; 0: no limit.
     pub burst: u32,
     /// Frames per second after that; 0: no limit.
@@ -77,9 +71,6 @@ impl Timing {
     pub fn new(config: &Config) -> Self {
         Self {
             period: config.lease.period,
-            answer_within: config.takeover.answer_within,
-            ask_for: config.takeover.ask_for,
-            wait_for: config.waiting.timeout,
             burst: config.limits.messages_burst,
             rate: config.limits.messages_per_second,
         }

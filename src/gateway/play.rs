@@ -130,7 +130,7 @@ impl Session {
             } => {
                 // Another newcomer than the one that was shown: the viewer answers anew.
                 if asked.as_ref().is_none_or(|asked| asked.newcomer != by) {
-                    let within = self.gateway.timing.answer_within;
+                    let within = self.gateway.policy.load().answer_within;
                     let request = ServerMessage::TakeoverRequest {
                         by: device.screen(),
                         answer_within_ms: millis(within),

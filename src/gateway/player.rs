@@ -8,7 +8,7 @@ use crate::auth::{Claims, LEEWAY};
 use crate::config::Mode;
 use crate::lease::model::Device;
 use crate::lease::policy::Entitlement;
-use crate::protocol::id::{AccountKey, ResumeSecret, SessionId};
+use crate::protocol::id::{AccountKey, ResumeSecret};
 use crate::protocol::start::Start;
 use crate::telemetry::RequestId;
 
@@ -99,12 +99,6 @@ impl Player {
     #[must_use]
     pub fn may_play(&self, content: &str) -> bool {
         allows(self.contents.as_deref(), content)
-    }
-
-    /// The session id that a resume secret stands for.
-    #[must_use]
-    pub fn earlier_session(&self) -> Option<SessionId> {
-        self.resume.map(|secret| secret.session())
     }
 }
 

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
 
 use crate::lease::store::Mailbox;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
-use super::inbox::{Inbox, News};
+use super::inbox::{Drain, Inbox, News};
 
 /// Local sessions.
 #[derive(Default)]
 pub struct Registry {
     accounts: DashMap<AccountKey, Vec<Local>>,
+    leaving: CancellationToken,
 }
 
 struct Local {
@@ -28,7 +30,16 @@ impl Registry {
         let mut locals = self.accounts.entry(account.clone()).or_default();
         // Most accounts play one stream: no room is kept for more.
         locals.reserve_exact(1);
+        if self.leaving.is_cancelled() {
+            inbox.tell(|news| news.drain = Some(Drain::Close));
+        }
         locals.push(Local { session, inbox });
+    }
+
+    /// Cancelled when the node closes whatever is still open; who comes later is told at once.
+    #[must_use]
+    pub fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     /// Takes a session out.

@@ -7,7 +7,7 @@ use prometheus::IntGauge;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::auth::Scope;
+use crate::auth::{Rejected, Scope};
 use crate::lease::model::Fence;
 use crate::net::stream::Handover;
 use crate::protocol::client::PlayState;
@@ -199,12 +199,12 @@ impl Session {
         let verified = tokio::time::timeout(TOKEN_CHECK, self.gateway.verifier.verify(token)).await;
         let claims = match verified {
             Ok(Ok(claims)) => claims,
+            Ok(Err(Rejected::Unavailable)) | Err(_) => {
+                return self.say_error(line, ErrorCode::Unavailable, "the token could not be checked", id);
+            }
             Ok(Err(rejected)) => {
                 self.gateway.metrics.tokens_rejected_total.inc(rejected.reason());
                 return self.say_error(line, ErrorCode::BadToken, "the token is not valid", id);
-            }
-            Err(_) => {
-                return self.say_error(line, ErrorCode::Unavailable, "the token could not be checked", id);
             }
         };
         let account = &self.player.account;

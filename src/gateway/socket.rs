@@ -7,7 +7,6 @@ mod meter;
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, Stream};
@@ -25,11 +24,19 @@ use meter::{Meter, is_exhausted};
 /// The peer gets this long to answer a close frame, then the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+/// A refusal that names a thousand holders with the longest ids, in bytes.
+const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
+
+/// Header of the longest frame that a server sends (RFC 6455 section 5.2), in bytes.
+const FRAME_OVERHEAD: usize = 10;
+
 /// A WebSocket.
 pub struct Socket {
     codec: WebSocketStream<Meter<PlayerStream>>,
-    /// Whether something is written that has not reached the kernel yet.
-    dirty: bool,
+    /// Bytes that have not reached the kernel yet, about; 0 when all have.
+    unsent: usize,
+    /// Unsent bytes at which the peer is too slow for one more message.
+    patience: usize,
 }
 
 /// Bounds of a codec. The library's own defaults (128 KiB read buffer, 64 MiB messages, endless write buffer) would
@@ -40,7 +47,7 @@ pub struct Bounds {
     pub message: usize,
     /// Read buffer, allocated at once, in bytes.
     pub read_buffer: usize,
-    /// Unsent bytes after which the peer is too slow.
+    /// Unsent bytes at which the peer is too slow for one more message.
     pub write_buffer: usize,
 }
 
@@ -74,7 +81,7 @@ pub enum Fault {
     Scattered,
 }
 
-/// The peer does not read: the write buffer is full, or the connection is gone.
+/// The peer does not read: too much waits for it already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotSent;
 
@@ -85,7 +92,7 @@ impl Socket {
         let config = WebSocketConfig::default()
             .read_buffer_size(bounds.read_buffer)
             .write_buffer_size(0)
-            .max_write_buffer_size(bounds.write_buffer)
+            .max_write_buffer_size(bounds.write_buffer.saturating_add(LARGEST_ANSWER))
             .max_message_size(Some(bounds.message))
             .max_frame_size(Some(bounds.message))
             .accept_unmasked_frames(false);
@@ -98,18 +105,19 @@ impl Socket {
         let codec = codec
             .now_or_never()
             .expect("a codec without a handshake is there at once");
-        Self { codec, dirty: false }
+        Self {
+            codec,
+            unsent: 0,
+            patience: bounds.write_buffer,
+        }
     }
 
     /// The next thing that comes in, while what was sent goes out. Safe to cancel.
     pub async fn receive(&mut self) -> Inbound {
         poll_fn(|context| {
-            if self.dirty {
-                match Pin::new(&mut self.codec).poll_flush(context) {
-                    Poll::Ready(Ok(())) => self.dirty = false,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Inbound::Lost),
-                    Poll::Pending => {}
-                }
+            // Where writing fails, reading tells how the connection ended: a close frame may wait there.
+            if self.unsent > 0 && Pin::new(&mut self.codec).poll_flush(context).is_ready() {
+                self.unsent = 0;
             }
             let item = Pin::new(&mut self.codec).poll_next(context);
             if item.is_ready() {
@@ -123,17 +131,24 @@ impl Socket {
     /// Queues a message; it goes out with the next [`receive`](Self::receive) or [`flush`](Self::flush).
     ///
     /// # Errors
-    /// [`NotSent`] when the peer has not read for so long that the bounded buffer is full.
+    /// [`NotSent`] when the peer has left too much unread. It is judged by what waits before this message, so that a
+    /// large one reaches whoever reads. A broken connection is no error here: the next read tells.
     pub fn send(&mut self, message: Message) -> Result<(), NotSent> {
-        self.dirty = true;
-        Pin::new(&mut self.codec).start_send(message).map_err(|_| NotSent)
+        if self.unsent >= self.patience {
+            return Err(NotSent);
+        }
+        self.unsent += message.len() + FRAME_OVERHEAD;
+        let _ = Pin::new(&mut self.codec).start_send(message);
+        Ok(())
     }
 
     /// Brings what was sent to the kernel, for at most `limit`; whether all of it got there.
     pub async fn flush(&mut self, limit: Duration) -> bool {
         let flush = poll_fn(|context| Pin::new(&mut self.codec).poll_flush(context));
         let flushed = matches!(tokio::time::timeout(limit, flush).await, Ok(Ok(())));
-        self.dirty &= !flushed;
+        if flushed {
+            self.unsent = 0;
+        }
         flushed
     }
 
@@ -142,13 +157,14 @@ impl Socket {
         self.codec.get_ref().get_ref().unread_bytes() > 0
     }
 
-    /// Closes with a code, then lets the peer close first: a reset would destroy what it has not read yet.
+    /// Closes with a code, then lets the peer close first: a reset would destroy what it has not read yet. A peer
+    /// that does not read what was said before gets no close frame.
     pub async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame {
             code: CloseCode::from(code),
             reason: Utf8Bytes::from_static(reason),
         };
-        if self.send(Message::Close(Some(frame))).is_ok() {
+        if self.flush(CLOSE_WAIT).await && self.send(Message::Close(Some(frame))).is_ok() {
             self.finish().await;
         }
     }

@@ -101,7 +101,7 @@ impl Session {
                         return Err(Ending::Denied);
                     }
                     // One time for all its choices: naming sessions that are gone keeps no socket open.
-                    let ask_for = self.gateway.timing.ask_for;
+                    let ask_for = self.gateway.policy.load().ask_for;
                     let until = *ask_until.get_or_insert_with(|| Instant::now() + ask_for);
                     choice = self.ask(line, until).await?;
                 }
@@ -253,7 +253,7 @@ impl Session {
     ) -> Result<Acquired, Ending> {
         let _waiting = Waiting::begin(self.gateway.metrics.waiters.clone());
         let start = Instant::now();
-        let until = start + self.gateway.timing.wait_for;
+        let until = start + self.gateway.policy.load().wait_for;
         let quiet = taking_over && !self.gateway.policy.load().consent;
         let announce = if quiet { start + QUIET_TAKEOVER } else { start };
         let mut told = None;
@@ -300,7 +300,12 @@ impl Session {
             poll = Instant::now() + poll_pause();
             match self.acquire(choice.wish).await? {
                 Acquired::Waiting { position: moved, .. } => position = moved,
-                answer => return Ok(answer),
+                answer => {
+                    // The word that a slot was given may have come together with word that it is to be taken
+                    // again: whoever plays now looks once more.
+                    self.inbox.tell(|news| news.look = true);
+                    return Ok(answer);
+                }
             }
         }
     }

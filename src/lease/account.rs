@@ -77,6 +77,11 @@ impl Account {
         if self.entry(request.session).is_some() {
             return self.granted(false);
         }
+        if let Some(waiter) = self.line.iter_mut().find(|w| w.session == request.session) {
+            waiter.refreshed = now;
+            waiter.owner = request.owner;
+            waiter.limit = request.limit;
+        }
         let refused = self.take_refusal(request);
         if self.replace_own(request, now, looks) {
             return self.granted(true);
@@ -262,6 +267,13 @@ impl Account {
                 .any(|waiter| waiter.refreshed + WAITER_STALE_MS <= now)
     }
 
+    /// After a time in which nobody could ask, waiters are judged from now on (rule 2).
+    pub fn forgive(&mut self, now: Millis) {
+        for waiter in &mut self.line {
+            waiter.refreshed = now;
+        }
+    }
+
     /// Drops what time has ended: tombstones, and waiters that stopped asking.
     pub fn expire(&mut self, now: Millis, looks: &mut Vec<Look>) {
         self.tombstones.retain(|tombstone| tombstone.until > now);
@@ -361,7 +373,10 @@ impl Account {
                 self.remove(index, code, now, looks);
                 false
             }
-            Some(Mark::TakeOver { asked: true, .. }) | None => {
+            asked => {
+                if let Some(Mark::TakeOver { by, .. }) = asked {
+                    self.tell_waiter(by, looks);
+                }
                 self.entries.remove(index);
                 self.bury(session, EndCode::Moved, now);
                 self.line.retain(|waiter| waiter.session != request.session);
@@ -378,13 +393,7 @@ impl Account {
     }
 
     fn at_the_limit(&mut self, request: &Acquire, now: Millis, looks: &mut Vec<Look>) -> Acquired {
-        if let Some(waiter) = self
-            .line
-            .iter_mut()
-            .find(|waiter| waiter.session == request.session)
-        {
-            waiter.refreshed = now;
-            waiter.owner = request.owner;
+        if let Some(waiter) = self.line.iter().find(|waiter| waiter.session == request.session) {
             let Some(victim) = waiter.victim else {
                 return self.waiting(request.session);
             };
@@ -525,6 +534,14 @@ impl Account {
                 owner: entry.owner,
             });
         }
+    }
+
+    fn tell_waiter(&self, session: SessionId, looks: &mut Vec<Look>) {
+        let waiter = self.line.iter().find(|waiter| waiter.session == session);
+        looks.extend(waiter.map(|waiter| Look {
+            session,
+            owner: waiter.owner,
+        }));
     }
 
     fn bury(&mut self, session: SessionId, code: EndCode, now: Millis) {

@@ -1,6 +1,7 @@
 //! What an account may do: its limit and the modes of its plan.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::auth::Claims;
 use crate::config::{Config, Mode, Plan, TakeoverMode};
@@ -14,6 +15,12 @@ pub struct Policy {
     pub consent: bool,
     /// Most waiters of an account.
     pub line: u32,
+    /// How long a victim that is asked may think.
+    pub answer_within: Duration,
+    /// How long a refused player may decide.
+    pub ask_for: Duration,
+    /// The longest wait in the line.
+    pub wait_for: Duration,
 }
 
 /// What one token entitles to.
@@ -40,6 +47,9 @@ impl Policy {
             plans: config.plans.clone(),
             consent: config.takeover.mode == TakeoverMode::Consent,
             line: config.waiting.max,
+            answer_within: config.takeover.answer_within,
+            ask_for: config.takeover.ask_for,
+            wait_for: config.waiting.timeout,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the certificate and key in memory, reading them from their files, and noticing that the files changed.
 //! Does not: make certificates ([`super::devcert`]) or configure TLS ([`super::tls`]).
-//! Called by: `main` at start and on SIGHUP; rustls at each handshake.
+//! Called by: `app` at start and on SIGHUP; rustls at each handshake.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

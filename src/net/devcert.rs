@@ -2,7 +2,7 @@
 //!
 //! Owns: the directory `certs/` and the four files in it.
 //! Does not: serve them ([`super::certificate`]) or install the CA anywhere.
-//! Called by: `main` when `tls.cert` is not set, and `usher certs`.
+//! Called by: `app` when `tls.cert` is not set, and `usher certs`.
 
 mod file;
 mod issue;

@@ -1,8 +1,8 @@
 //! Which web pages may open sockets and read answers.
 //!
 //! Owns: `http.origins` and the comparison with a request's `Origin` (RFC 6454, section 7).
-//! Does not: write CORS headers or answer 403 (the HTTP layer does).
-//! Called by: the upgrade and the CORS layer, with the same outcome for both.
+//! Does not: answer 403 (the HTTP layer does).
+//! Called by: the routes that upgrade.
 
 use std::net::Ipv6Addr;
 

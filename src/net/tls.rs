@@ -2,7 +2,7 @@
 //!
 //! Owns: versions, protocols and session tickets.
 //! Does not: hold the certificate ([`super::certificate`]), accept connections or time handshakes.
-//! Called by: `main`, once; the listener wraps each connection with it.
+//! Called by: `app`, once; the listener wraps each connection with it.
 
 use std::sync::Arc;
 

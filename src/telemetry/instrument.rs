@@ -190,8 +190,9 @@ impl HttpCounters {
     }
 }
 
-/// Anybody may send any word as method.
-fn method_label(method: &Method) -> &'static str {
+/// A method as a label and in logs: anybody may send any word.
+#[must_use]
+pub fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

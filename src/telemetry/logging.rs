@@ -2,7 +2,7 @@
 //!
 //! Owns: its format, its output, and its level, which may change at run time.
 //! Does not: decide what is logged: `tracing` macros stand where things happen.
-//! Called by: `main`, before anything else that may log.
+//! Called by: `cli::serve`, before anything else that may log.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the metric names, the log output and its rotation.
 //! Does not: decide what is worth counting or logging; no account, device, content or session id becomes a label.
-//! Called by: everything that counts or logs; `main` starts it.
+//! Called by: everything that counts or logs; `cli::serve` starts the log.
 
 mod instrument;
 mod label;
@@ -11,7 +11,7 @@ mod metrics;
 mod request_id;
 mod rotate;
 
-pub use instrument::{CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges};
+pub use instrument::{CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, method_label};
 pub use label::{Admission, Handshake, Label, Refusal};
 pub use logging::{LogError, LogHandle, init};
 pub use metrics::Metrics;

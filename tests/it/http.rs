@@ -198,6 +198,14 @@ async fn every_other_refusal_has_the_one_shape_too() {
         assert!(allow.contains("GET") && !allow.contains(method), "{allow}");
     }
 
+    // A HEAD that asks for an upgrade gets none.
+    let head = handshake(target, &[token]).replacen("GET", "HEAD", 1);
+    let mut other = node.connect().await;
+    other.write_all(head.as_bytes()).await.unwrap();
+    let mut line = [0; 12];
+    other.read_exact(&mut line).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 405");
+
     let plain = ask(&mut stream, &get(target, &[token])).await;
     assert_eq!(plain.refusal(), (426, "upgrade_required".to_owned(), None));
     assert_eq!(plain.header("upgrade"), Some("websocket"));

@@ -337,3 +337,26 @@ async fn a_rotated_json_log_tells_in_one_line_why_a_player_was_cut_off() {
             .any(|line| line.to_string().contains(granted["resume"].as_str().unwrap()))
     );
 }
+
+#[tokio::test]
+async fn a_reload_takes_over_the_times_to_choose_and_names_what_waits_for_a_restart() {
+    let node = Node::with("[plans.solo]\nlimit = 1").await;
+    let solo = sign(&json!({"sub": "a", "exp": now() + 60, "plan": "solo"}));
+    let mut first = node.try_watch(&solo, "content=m&device=1").await.unwrap();
+    first.next_of("granted").await;
+    let changed = "[plans.solo]\nlimit = 1\n[takeover]\nask_for = \"1s\"\n[limits]\nmessages_burst = 7";
+    fs::write(node.dir.join("usher.toml"), changed).unwrap();
+    node.signal("-HUP");
+    let line = node.logs(&["wait for a restart"]).await;
+    assert!(
+        line.contains("limits.messages_burst") && !line.contains("ask_for"),
+        "{line}"
+    );
+    let mut second = node
+        .try_watch(&solo, "content=m&device=2&on_limit=ask")
+        .await
+        .unwrap();
+    second.next_of("denied").await;
+    let (code, _) = second.closed_within(Duration::from_secs(5)).await;
+    assert_eq!(code, 4001, "one second to choose, no longer thirty");
+}

@@ -53,6 +53,26 @@ async fn the_fourth_player_is_refused_and_told_who_is_watching() {
     assert_eq!(node.sessions("a").await[2]["device_name"], "Kitchen é");
 }
 
+/// Larger than any buffer that a player who reads nothing may fill.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_names_all_holders_however_many() {
+    let node = Node::start().await;
+    let many = sign(&json!({"sub": "a", "exp": now() + 60, "streams": 60}));
+    let mut players = Vec::new();
+    for number in 0..60 {
+        let device = format!("{number:0>256}");
+        let query = format!("content=m&device={device}&device_name={device}");
+        let mut player = node.try_watch(&many, &query).await.unwrap();
+        player.next_of("granted").await;
+        players.push(player);
+    }
+    let mut refused = node.try_watch(&many, "content=m&device=one-more").await.unwrap();
+    let denied = refused.next().await;
+    assert_eq!(denied["holders"].as_array().map(Vec::len), Some(60));
+    assert!(denied.to_string().len() > 32 * 1024);
+    assert_eq!(refused.closed().await.0, 4001);
+}
+
 #[tokio::test]
 async fn granted_says_all_that_a_player_needs() {
     let node = Node::start().await;

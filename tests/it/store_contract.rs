@@ -328,6 +328,13 @@ impl Bench for MemoryBench {
     }
 
     async fn pass(&self, time: Duration) {
-        tokio::time::advance(time).await;
+        // As often as a node does its upkeep.
+        const UPKEEP: Duration = Duration::from_millis(2_500);
+        let end = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() + UPKEEP < end {
+            tokio::time::advance(UPKEEP).await;
+            self.store.renew().await.unwrap();
+        }
+        tokio::time::advance(end - tokio::time::Instant::now()).await;
     }
 }

@@ -553,3 +553,20 @@ async fn keys_of_an_identity_provider_are_fetched_rotated_and_outlive_its_outage
     *keys.lock().unwrap() = None;
     assert_eq!(status(&new).await, 101, "an outage takes no key away");
 }
+
+#[tokio::test]
+async fn a_provider_that_was_never_reached_is_no_verdict_on_a_token() {
+    let keys = Arc::new(Mutex::new(None));
+    let port = identity_provider(Arc::clone(&keys)).await;
+    let node = Node::with(&format!("[[auth.jwks]]\nurl = \"http://127.0.0.1:{port}/jwks\"")).await;
+    let signer = Signer::es256();
+    let token = signer.headed(&json!({"alg": "ES256", "kid": "1"}), &claims(&json!({})));
+    let bearer = format!("Bearer {token}");
+    let request = handshake("/v1/watch?content=m&device=d", &[("Authorization", &bearer)]);
+    let answer = node.ask(&request).await;
+    assert_eq!(answer.refusal(), (503, "unavailable".to_owned(), None));
+    assert!(answer.header("retry-after").is_some());
+    // The node's own tokens do not depend on it.
+    let mut player = node.watch("a", "content=m&device=d").await;
+    assert_eq!(player.next().await["type"], "granted");
+}
