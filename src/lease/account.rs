@@ -198,16 +198,10 @@ impl Account {
 
     /// The victim's no to a take-over that asked.
     pub fn refuse(&mut self, fence: Fence, looks: &mut Vec<Look>) -> Fenced {
-        let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.session == fence.session)
-        else {
-            return Fenced::Gone;
+        let entry = match self.fenced(fence) {
+            Ok(entry) => entry,
+            Err(answer) => return answer,
         };
-        if !fence.holds(entry) {
-            return Fenced::NotYours;
-        }
         let Some(Mark::TakeOver { by, asked: true, .. }) = entry.mark else {
             return Fenced::Gone;
         };
@@ -224,16 +218,10 @@ impl Account {
 
     /// New content or state of a playing session.
     pub fn update(&mut self, fence: Fence, content: Option<&Arc<str>>, state: Option<PlayState>) -> Fenced {
-        let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.session == fence.session)
-        else {
-            return Fenced::Gone;
+        let entry = match self.fenced(fence) {
+            Ok(entry) => entry,
+            Err(answer) => return answer,
         };
-        if !fence.holds(entry) {
-            return Fenced::NotYours;
-        }
         if let Some(content) = content {
             entry.content = Arc::clone(content);
         }
@@ -293,6 +281,20 @@ impl Account {
 
     fn entry(&self, session: SessionId) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.session == session)
+    }
+
+    /// The entry, for who has the right to change it (I4).
+    fn fenced(&mut self, fence: Fence) -> Result<&mut Entry, Fenced> {
+        let found = self
+            .entries
+            .iter_mut()
+            .find(|entry| entry.session == fence.session);
+        let entry = found.ok_or(Fenced::Gone)?;
+        if fence.holds(entry) {
+            Ok(entry)
+        } else {
+            Err(Fenced::NotYours)
+        }
     }
 
     fn granted(&self, replaced: bool) -> Acquired {
