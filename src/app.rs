@@ -231,7 +231,10 @@ impl Node {
     pub async fn drain(self) {
         let settings = &self.config.drain;
         self.api.draining.store(true, Ordering::Relaxed);
-        tracing::info!(connections = self.metrics.connections_open.get(), "draining");
+        tracing::info!(
+            connections = self.metrics.connections_open.get(),
+            "draining; a second signal ends at once"
+        );
         if self.gateway.registry.is_empty() {
             tracing::debug!("nobody plays here");
         } else {
