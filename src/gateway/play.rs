@@ -33,7 +33,11 @@ impl Session {
             let until = asked
                 .as_ref()
                 .map_or(self.token_deadline, |asked| asked.until.min(self.token_deadline));
-            let step = match line.next(&self.inbox, Some(until)).await {
+            let event = match self.next(line, until).await {
+                Ok(event) => event,
+                Err(ending) => return ending,
+            };
+            let step = match event {
                 Event::Text(text) => self.hear(line, &text, &mut asked).await,
                 Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None),
                 Event::News(news) => Box::pin(self.hear_news(line, news, &mut asked)).await,
@@ -68,7 +72,10 @@ impl Session {
             }
             Ok(ClientMessage::Stop) => Err(Ending::stopped().answering(frame.id)),
             Ok(ClientMessage::Switch { content }) => Box::pin(self.switch(line, &content, frame.id)).await,
-            Ok(ClientMessage::Token { token }) => Box::pin(self.renew_token(line, &token, frame.id)).await,
+            Ok(ClientMessage::Token { token }) => {
+                self.check_token(&token, frame.id);
+                Ok(())
+            }
             Ok(ClientMessage::TakeoverAnswer { allow }) => match asked.take() {
                 Some(asked) if allow => Err(Ending::displaced(asked.by).answering(frame.id)),
                 Some(_) => Box::pin(self.refuse(line, frame.id)).await,

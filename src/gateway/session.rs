@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::IntGauge;
 use serde_json::value::RawValue;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::auth::{Rejected, Scope};
+use crate::auth::{Claims, Rejected, Scope};
+use crate::config::Secret;
 use crate::lease::model::Fence;
 use crate::net::stream::Handover;
 use crate::protocol::client::PlayState;
@@ -16,8 +18,8 @@ use crate::protocol::server::{ErrorCode, Granted, ServerMessage, Slots, encode, 
 
 use super::Gateway;
 use super::ending::Ending;
-use super::inbox::Inbox;
-use super::line::Line;
+use super::inbox::{Inbox, News};
+use super::line::{Event, Line};
 use super::player::{Player, token_end};
 use super::socket::NotSent;
 
@@ -44,6 +46,13 @@ pub(super) struct Session {
     /// What a granted session counts as; none before.
     pub(super) granted: Option<Grant>,
     bad_messages: u8,
+    check: Option<Check>,
+}
+
+/// A fresh token that is being checked.
+struct Check {
+    verdict: JoinHandle<Result<Claims, Rejected>>,
+    id: Option<Box<RawValue>>,
 }
 
 /// A grant; it counts as an active session until it is dropped.
@@ -89,6 +98,7 @@ impl Session {
             position_ms: 0,
             granted: None,
             bad_messages: 0,
+            check: None,
             gateway,
             player,
         };
@@ -189,20 +199,50 @@ impl Session {
         self.bad_messages = 0;
     }
 
+    /// The next event. A fresh token is checked meanwhile: an identity provider that is slow with its keys holds up
+    /// neither the viewer nor whoever ends the session.
+    pub(super) async fn next(&mut self, line: &mut Line, deadline: Instant) -> Result<Event, Ending> {
+        let Some(check) = &mut self.check else {
+            return Ok(line.next(&self.inbox, Some(deadline)).await);
+        };
+        let verdict = tokio::select! {
+            biased;
+            verdict = &mut check.verdict => verdict.unwrap_or(Err(Rejected::Unavailable)),
+            event = line.next(&self.inbox, Some(deadline)) => return Ok(event),
+        };
+        let id = self.check.take().and_then(|check| check.id);
+        self.conclude(line, verdict, id.as_deref())?;
+        // Nothing new, but the caller's deadline may be another now.
+        Ok(Event::News(News::default()))
+    }
+
+    /// Begins to check a fresh token; a newer one takes the place of one that is being checked.
+    pub(super) fn check_token(&mut self, token: &str, id: Option<&RawValue>) {
+        let (verifier, token) = (Arc::clone(&self.gateway.verifier), Secret::from(token.to_owned()));
+        let verdict = async move {
+            let verdict = tokio::time::timeout(TOKEN_CHECK, verifier.verify(token.expose())).await;
+            verdict.unwrap_or(Err(Rejected::Unavailable))
+        };
+        self.check = Some(Check {
+            // On a task of its own, which ends by itself when nobody waits for it any more.
+            verdict: self.gateway.tasks.spawn(verdict),
+            id: id.map(RawValue::to_owned),
+        });
+    }
+
     /// Takes a fresh token: it must be of the same account and device and allow what is playing.
-    pub(super) async fn renew_token(
+    fn conclude(
         &mut self,
         line: &mut Line,
-        token: &str,
+        verdict: Result<Claims, Rejected>,
         id: Option<&RawValue>,
     ) -> Result<(), Ending> {
-        let verified = tokio::time::timeout(TOKEN_CHECK, self.gateway.verifier.verify(token)).await;
-        let claims = match verified {
-            Ok(Ok(claims)) => claims,
-            Ok(Err(Rejected::Unavailable)) | Err(_) => {
+        let claims = match verdict {
+            Ok(claims) => claims,
+            Err(Rejected::Unavailable) => {
                 return self.say_error(line, ErrorCode::Unavailable, "the token could not be checked", id);
             }
-            Ok(Err(rejected)) => {
+            Err(rejected) => {
                 self.gateway.metrics.tokens_rejected_total.inc(rejected.reason());
                 return self.say_error(line, ErrorCode::BadToken, "the token is not valid", id);
             }

@@ -196,7 +196,7 @@ impl Session {
     /// A refused player decides.
     async fn ask(&mut self, line: &mut Line, until: Instant) -> Result<Choice, Ending> {
         loop {
-            match line.next(&self.inbox, Some(until.min(self.token_deadline))).await {
+            match self.next(line, until.min(self.token_deadline)).await? {
                 Event::Deadline if Instant::now() >= self.token_deadline => {
                     return Err(Ending::token_expired());
                 }
@@ -237,7 +237,10 @@ impl Session {
                 Ok(())
             }
             Ok(ClientMessage::Stop) => Err(Ending::stopped().answering(frame.id)),
-            Ok(ClientMessage::Token { token }) => self.renew_token(line, &token, frame.id).await,
+            Ok(ClientMessage::Token { token }) => {
+                self.check_token(&token, frame.id);
+                Ok(())
+            }
             Ok(_) => self.say_error(line, ErrorCode::BadState, "not possible without a slot", frame.id),
             Err(bad) => self.say_error(line, bad.code, &bad.detail, frame.id),
         }
@@ -269,10 +272,7 @@ impl Session {
                 )?;
             }
             let next = if told.is_none() { poll.min(announce) } else { poll };
-            match line
-                .next(&self.inbox, Some(next.min(until).min(self.token_deadline)))
-                .await
-            {
+            match self.next(line, next.min(until).min(self.token_deadline)).await? {
                 Event::Deadline if Instant::now() >= self.token_deadline => {
                     return Err(Ending::token_expired());
                 }

@@ -570,3 +570,29 @@ async fn a_provider_that_was_never_reached_is_no_verdict_on_a_token() {
     let mut player = node.watch("a", "content=m&device=d").await;
     assert_eq!(player.next().await["type"], "granted");
 }
+
+/// The check of a fresh token waits for a provider that accepts and never answers; the session does not.
+#[tokio::test]
+async fn a_slow_provider_holds_up_no_session() {
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = deaf.local_addr().unwrap().port();
+    let node = Node::with(&format!("[[auth.jwks]]\nurl = \"http://127.0.0.1:{port}/jwks\"")).await;
+    let mut player = node.watch("a", "content=m&device=d").await;
+    player.next_of("granted").await;
+    let fresh = Signer::es256().headed(&json!({"alg": "ES256", "kid": "1"}), &claims(&json!({})));
+    player
+        .say(json!({"type": "token", "token": fresh, "id": 1}))
+        .await;
+    let (_asked, _) = deaf.accept().await.unwrap();
+    let start = Instant::now();
+    player.say(json!({"type": "fly", "id": 2})).await;
+    assert_eq!(player.next().await["id"], 2, "answered before the token is");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let unknown = player.next().await;
+    assert_eq!(
+        (&unknown["code"], &unknown["id"]),
+        (&json!("unavailable"), &json!(1))
+    );
+    player.say(json!({"type": "stop"})).await;
+    assert_eq!(player.closed().await.0, 4000);
+}
