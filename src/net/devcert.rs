@@ -84,8 +84,8 @@ fn read_pair(dir: &Path, cert: &str, key: &str) -> Result<Option<(String, String
 
 /// A kill between the two leaves a pair that does not match, which the next start makes again.
 fn write_pair(dir: &Path, cert: &str, key: &str, pems: &issue::Pems) -> Result<(), DevCertError> {
-    file::write(dir, key, &pems.key, 0o600)?;
-    file::write(dir, cert, &pems.cert, 0o644)
+    file::write(dir, key, &pems.key)?;
+    file::write(dir, cert, &pems.cert)
 }
 
 fn is_unwritable(error: &io::Error) -> bool {

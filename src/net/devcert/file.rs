@@ -37,8 +37,8 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, DevCertError> {
     }
 }
 
-/// Replaces `dir/name` in one step. Under the directory's lock nobody else has the temporary file.
-pub(super) fn write(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), DevCertError> {
+/// Replaces `dir/name` in one step; readable by its owner alone, the certificates too (interface section 1). Under the directory's lock nobody else has the temporary file.
+pub(super) fn write(dir: &Path, name: &str, text: &str) -> Result<(), DevCertError> {
     let temporary = dir.join(format!(".new-{name}"));
     // Left by a kill, maybe with another mode.
     match fs::remove_file(&temporary) {
@@ -48,7 +48,7 @@ pub(super) fn write(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(),
     let mut file = OpenOptions::new()
         .create_new(true)
         .write(true)
-        .mode(mode)
+        .mode(0o600)
         .open(&temporary)
         .map_err(named(&temporary))?;
     file.write_all(text.as_bytes())

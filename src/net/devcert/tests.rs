@@ -65,7 +65,9 @@ fn made_once_with_closed_keys() {
             .mode()
             & 0o777
     };
-    assert_eq!((mode(CA_KEY), mode(SERVER_KEY)), (0o600, 0o600));
+    for name in [CA, CA_KEY, SERVER, SERVER_KEY] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
     for listen in [LOOPBACK, "0.0.0.0", "::", "::1", "::ffff:127.0.0.1"] {
         assert_eq!(make(scratch.path(), listen), first);
     }
