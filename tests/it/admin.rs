@@ -531,3 +531,22 @@ async fn the_log_level_changes_at_run_time() {
         json!({"level": "warn"})
     );
 }
+
+/// Prometheus' own linter finds nothing to say about the exposition.
+#[tokio::test]
+async fn promtool_has_no_complaint_about_the_metrics() {
+    let node = Node::start().await;
+    let mut player = node.watch("a", "content=m&device=d").await;
+    player.next_of("granted").await;
+    let (_, _, text) = node.admin_get("/metrics", None).await;
+    let file = node.dir.join("metrics.txt");
+    std::fs::write(&file, &text).unwrap();
+    let output = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(&file).unwrap())
+        .output()
+        .expect("promtool runs (tests/run installs it)");
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
