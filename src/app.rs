@@ -25,8 +25,14 @@ use crate::auth::Verifier;
 use crate::config::{self, Config};
 use crate::gateway::registry::Registry;
 use crate::gateway::{Gateway, Timing, drain};
-use crate::lease::memory::Memory;
+use crate::lease::memory::{self, Memory};
 use crate::lease::policy::Policy;
+use crate::lease::redis::Link;
+use crate::lease::redis::mail::Mail;
+use crate::lease::redis::store::{Layout, RedisStore};
+use crate::lease::service::Service;
+use crate::lease::store::Store;
+use crate::lease::tenure::LEASE;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::Admission;
@@ -35,9 +41,6 @@ use crate::net::origin::Origins;
 use crate::net::{devcert, tls};
 use crate::protocol::id::OwnerId;
 use crate::telemetry::{LogHandle, Metrics};
-
-/// How often the store's upkeep runs (design section 2: a node renews its leases every 2.5 s).
-const UPKEEP: Duration = Duration::from_millis(2_500);
 
 /// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
@@ -88,10 +91,17 @@ impl Node {
             .map_err(|error| AppError::Machine(error.to_string()))??;
         report_expiry(&metrics, &certificates);
         let addressing = Arc::new(Addressing::new(&config.listen, &config.limits));
-        let registry = Arc::new(Registry::default());
+        let owner = OwnerId::generate();
+        let (store, registry) = open_store(&config, owner, &metrics).await?;
+        let lease = Service::new(
+            owner,
+            store,
+            registry.clone(),
+            config.outage.clone(),
+            Arc::clone(&metrics),
+        );
         let gateway = Arc::new(Gateway {
-            owner: OwnerId::generate(),
-            store: Arc::new(Memory::new(registry.clone())),
+            lease: Arc::new(lease),
             registry,
             policy: ArcSwap::from_pointee(Policy::new(&config)),
             timing: Timing::new(&config),
@@ -106,7 +116,8 @@ impl Node {
             admission: Arc::new(Admission::new(&config.limits, Arc::clone(&addressing))),
             addressing,
             metrics: Arc::clone(&metrics),
-            draining: Arc::new(AtomicBool::new(false)),
+            leaving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             query_token: config.auth.query_token,
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
@@ -128,6 +139,9 @@ impl Node {
             upkeep: Vec::new(),
         };
         node.serve(players, admin)?;
+        if !node.gateway.lease.begin().await {
+            tracing::warn!("Redis does not answer: starting without it, as [outage] says");
+        }
         node.maintain();
         Ok(node)
     }
@@ -173,17 +187,7 @@ impl Node {
     }
 
     fn maintain(&mut self) {
-        let store = Arc::clone(&self.gateway.store);
-        let upkeep = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(UPKEEP);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                if let Err(error) = store.renew().await {
-                    tracing::warn!(%error, "the store's upkeep failed");
-                }
-            }
-        });
+        let upkeep = tokio::spawn(Arc::clone(&self.gateway.lease).keep());
         let (metrics, certificates) = (Arc::clone(&self.metrics), Arc::clone(&self.certificates));
         let seen = Arc::clone(&certificates);
         let watch = certificate::watch(certificates, self.config.tls.reload_interval, move |_| {
@@ -227,19 +231,18 @@ impl Node {
         Ok(())
     }
 
-    /// Takes no more players, moves those who play to other nodes, and ends.
+    /// Fails readiness, takes no more players after `drain.delay`, moves those who play to other nodes, and ends.
     pub async fn drain(self) {
         let settings = &self.config.drain;
-        self.api.draining.store(true, Ordering::Relaxed);
+        self.api.leaving.store(true, Ordering::Relaxed);
         tracing::info!(
             connections = self.metrics.connections_open.get(),
             "draining; a second signal ends at once"
         );
-        if self.gateway.registry.is_empty() {
-            tracing::debug!("nobody plays here");
-        } else {
-            tokio::time::sleep(settings.delay).await;
-        }
+        // Whoever a balancer still sends is served: a refusal here is a failed start, and it cannot choose again.
+        tokio::time::sleep(settings.delay).await;
+        self.api.draining.store(true, Ordering::Relaxed);
+        self.gateway.lease.leave();
         let deadline = Instant::now() + settings.deadline;
         let told = drain::run(&self.gateway, settings).await;
         self.stop_players.send_replace(true);
@@ -252,8 +255,46 @@ impl Node {
         for task in &self.upkeep {
             task.abort();
         }
+        self.gateway.lease.farewell().await;
         tracing::info!(sessions = told, finished, "drained");
     }
+}
+
+/// The arbiter of slots, and the registry that hears its word.
+async fn open_store(
+    config: &Config,
+    owner: OwnerId,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<dyn Store>, Arc<Registry>), AppError> {
+    if config.redis.url.is_empty() {
+        let registry = Arc::new(Registry::new(memory::BUCKETS));
+        return Ok((Arc::new(Memory::new(registry.clone())), registry));
+    }
+    let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
+    let registry = Arc::new(Registry::new(buckets));
+    let mail = Mail::new(registry.clone(), owner);
+    let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);
+    let link = Link::open(&config.redis, Arc::clone(metrics), deliver)
+        .map_err(|error| AppError::Settings(error.to_string()))?;
+    let recovery = config.redis.recovery;
+    let layout = Layout {
+        prefix: config.redis.prefix.clone(),
+        buckets,
+        events: config.redis.events,
+        // A strict recovery waits a whole lease for nodes that stalled (rule 5).
+        halves: if config.outage.strict {
+            (LEASE, recovery)
+        } else {
+            (recovery / 2, recovery / 2)
+        },
+    };
+    let store = RedisStore::new(link, layout, owner);
+    if let Ok(Some(found)) = store.other_buckets().await {
+        let message =
+            format!("redis.buckets: {buckets} here, {found} in Redis: every node must have the same");
+        return Err(AppError::Settings(message));
+    }
+    Ok((Arc::new(store), registry))
 }
 
 /// What needs files: keys and certificates.

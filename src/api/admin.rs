@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::auth::Rejected;
 use crate::auth::Scope;
 use crate::auth::from_request;
-use crate::lease::model::Fenced;
+use crate::lease::model::{Fenced, Order};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, SessionId};
 use crate::protocol::server::Holder;
@@ -120,10 +120,13 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Whether this node may take players.
 async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, ApiError> {
-    if admin.api.draining.load(Ordering::Relaxed) {
+    if admin.api.leaving.load(Ordering::Relaxed) {
         return Err(ApiError::unavailable("draining", "this node is leaving", 1));
     }
-    admin.api.gateway.store.now().await?;
+    if !admin.api.gateway.lease.is_ready() {
+        let message = "the store does not answer, or its data are being put together again";
+        return Err(ApiError::unavailable("store_away", message, 1));
+    }
     Ok("ready\n")
 }
 
@@ -149,13 +152,13 @@ type PageQuery = Result<Query<Page>, axum::extract::rejection::QueryRejection>;
 
 async fn list(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Response, ApiError> {
     let query = query.map_err(bad_query)?.0;
-    let store = &admin.api.gateway.store;
+    let lease = &admin.api.gateway.lease;
     let mut accounts = match &query.account {
         Some(account) => vec![AccountKey::new(
             query.tenant.as_deref().unwrap_or("main"),
             account,
         )],
-        None => store.accounts(MAX_ACCOUNTS).await?,
+        None => lease.accounts(MAX_ACCOUNTS).await?,
     };
     accounts.retain(|key| {
         query
@@ -167,7 +170,7 @@ async fn list(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Respo
     let slice = Slice::of(&query)?;
     let (mut items, mut total) = (Vec::new(), 0);
     for key in accounts {
-        let entries = store.list(&key).await?;
+        let entries = lease.list(&key).await?;
         for entry in &entries {
             if slice.holds(total) {
                 items.push(Item {
@@ -240,15 +243,15 @@ async fn end_account(
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let which = query.map_err(bad_query)?.0;
     let key = AccountKey::new(which.tenant.as_deref().unwrap_or("main"), &account);
-    let store = &admin.api.gateway.store;
+    let lease = &admin.api.gateway.lease;
     let mut ended = 0;
-    for entry in store.list(&key).await? {
+    for entry in lease.list(&key).await? {
         if which
             .device
             .as_deref()
             .is_none_or(|device| *entry.device.id == *device)
         {
-            let answer = store.mark(&key, entry.session, EndCode::EndedByOperator).await?;
+            let answer = lease.order(&key, kick(entry.session)).await?;
             ended += usize::from(answer == Fenced::Done);
         }
     }
@@ -264,15 +267,16 @@ async fn end_session(
     let key = AccountKey::new(which.tenant.as_deref().unwrap_or("main"), &account);
     let unknown = || ApiError::not_found("this account has no such session");
     let session = SessionId::parse(&session).ok_or_else(unknown)?;
-    match admin
-        .api
-        .gateway
-        .store
-        .mark(&key, session, EndCode::EndedByOperator)
-        .await?
-    {
+    match admin.api.gateway.lease.order(&key, kick(session)).await? {
         Fenced::Done => Ok(StatusCode::NO_CONTENT),
         Fenced::Gone | Fenced::NotYours => Err(unknown()),
+    }
+}
+
+fn kick(session: SessionId) -> Order {
+    Order::Kick {
+        session,
+        code: EndCode::EndedByOperator,
     }
 }
 

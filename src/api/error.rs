@@ -169,7 +169,9 @@ impl From<Forbidden> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable => Self::unavailable("unavailable", "the store does not answer", 1),
+            StoreError::Unavailable | StoreError::NotNow(_) => {
+                Self::unavailable("unavailable", "the store does not answer", 1)
+            }
         }
     }
 }

@@ -40,8 +40,10 @@ pub struct Api {
     pub admission: Arc<Admission>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Whether the node is leaving.
-    pub draining: Arc<AtomicBool>,
+    /// Whether the node is leaving: readiness fails.
+    pub leaving: AtomicBool,
+    /// Whether it takes no more players.
+    pub draining: AtomicBool,
     /// Whether `?token=` is accepted.
     pub query_token: bool,
     /// Largest message of `/debug/echo`; none: no such route.

@@ -24,6 +24,9 @@ use super::observe::{Context, Upgrade};
 /// When a player should come back to a node that is leaving, in seconds: the load balancer sends it elsewhere.
 const RETRY_AFTER_DRAIN: u16 = 1;
 
+/// When a player should try again while the store is away and `outage.admit` refuses, in seconds.
+const RETRY_AFTER_OUTAGE: u16 = 3;
+
 /// Refusals come before the upgrade, as plain HTTP; whether a slot is free is said on the socket.
 pub(super) async fn watch(
     State(api): State<Arc<Api>>,
@@ -47,6 +50,10 @@ pub(super) async fn watch(
     let start = Start::parse(parts.uri.query().unwrap_or_default())?;
     let entitlement = api.gateway.policy.load().entitlement(&claims);
     let player = Player::new(claims, start, entitlement, context.id, context.client)?;
+    if api.gateway.lease.is_refusing(&player.account) {
+        let message = "slots cannot be judged just now; try again";
+        return Err(ApiError::unavailable("unavailable", message, RETRY_AFTER_OUTAGE));
+    }
     let mut response = handshake::accept(&context.peer, &parts.headers)?;
     let gateway = Arc::clone(&api.gateway);
     let then = Upgrade::new(Box::new(move |handover| {

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{AppError, certificate_paths};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, RedisUrl};
 
 /// Bad usage or configuration.
 const USAGE: u8 = 2;
@@ -52,6 +52,9 @@ struct Settings {
     /// Address for metrics, health and operators [default: 127.0.0.1:9600]
     #[arg(long, global = true, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
+    /// URL of the Redis that several nodes share [default: slots in this process's memory]
+    #[arg(long, global = true, value_name = "URL")]
+    redis: Option<String>,
     /// Directory for keys and data [default: ./data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -114,6 +117,7 @@ impl Settings {
         let overrides = Overrides {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            redis: self.redis.clone().map(RedisUrl::from),
             data_dir: self.data_dir.clone(),
         };
         config::load(self.config.as_deref(), std::env::vars_os(), &overrides)

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 use super::environment::{self, Assignment};
 use super::keys::{self, Step};
 use super::origin::Origins;
-use super::{Config, ConfigError, DEFAULT_TOML, validate};
+use super::{Config, ConfigError, DEFAULT_TOML, RedisUrl, validate};
 
 /// Most values of a wrong type that are reported at once.
 const MOST_TYPE_ERRORS: usize = 100;
@@ -28,6 +28,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `--admin-listen`: `listen.admin`.
     pub admin_listen: Option<SocketAddr>,
+    /// `--redis`: `redis.url`.
+    pub redis: Option<RedisUrl>,
     /// `--data-dir`: `data.dir`.
     pub data_dir: Option<PathBuf>,
 }
@@ -115,6 +117,9 @@ impl Config {
     fn override_with(&mut self, flags: &Overrides) {
         self.listen.players = flags.listen.unwrap_or(self.listen.players);
         self.listen.admin = flags.admin_listen.unwrap_or(self.listen.admin);
+        if let Some(url) = &flags.redis {
+            self.redis.url.clone_from(url);
+        }
         if let Some(dir) = &flags.data_dir {
             self.data.dir.clone_from(dir);
         }

@@ -98,14 +98,17 @@ fn flags_win_over_environment_over_file_over_defaults() {
     let env = vars(&[
         ("USHER_LISTEN__PLAYERS", "127.0.0.1:3"),
         ("USHER_LEASE__LIMIT", "8"),
+        ("USHER_REDIS__URL", "redis://environment"),
         ("USHER_PORT", "x"),
     ]);
     let flags = Overrides {
         listen: Some("127.0.0.1:4".parse().unwrap()),
+        redis: Some("redis://flag".to_owned().into()),
         ..Overrides::default()
     };
     let config = load(Some(&file), env, &flags).unwrap();
     assert_eq!(config.listen.players.port(), 4, "flag");
+    assert_eq!(config.redis.url.expose(), "redis://flag", "flag");
     assert_eq!(config.lease.limit, 8, "environment");
     assert_eq!(config.listen.admin.port(), 2, "file");
     assert_eq!(config.log.level, "warn", "file");
@@ -274,9 +277,22 @@ fn secrets_are_in_no_message_and_in_no_print() {
         ],
     );
     assert!(!inner.join("\n").contains(secret), "{inner:?}");
-    let config = accepted("", &[("USHER_AUTH__HMAC_SECRET", secret)]);
-    assert!(to_toml(&config).contains("hmac_secret = \"***\""));
-    assert!(!format!("{config:?}").contains(secret));
+    let env = [
+        ("USHER_AUTH__HMAC_SECRET", secret),
+        ("USHER_REDIS__URL", "rediss://gate:31337@redis.example"),
+        ("USHER_REDIS__PASSWORD", secret),
+        ("USHER_REDIS__SENTINEL_PASSWORD", secret),
+    ];
+    let refused = refused("[redis]\nsentinel_password = \"\"", &env);
+    assert!(!refused.join("\n").contains(secret), "{refused:?}");
+    let config = accepted("", &env[..3]);
+    let printed = to_toml(&config);
+    assert!(printed.contains("hmac_secret = \"***\""));
+    assert!(
+        printed.contains("url = \"rediss://gate:***@redis.example\""),
+        "{printed}"
+    );
+    assert!(!printed.contains(secret) && !format!("{config:?}").contains(secret));
 }
 
 #[test]

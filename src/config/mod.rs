@@ -11,6 +11,7 @@ mod load;
 #[cfg(test)]
 mod load_tests;
 mod origin;
+mod redis_url;
 #[cfg(test)]
 pub(crate) mod scratch;
 mod secret;
@@ -21,6 +22,7 @@ mod validate_tests;
 
 pub use error::ConfigError;
 pub use load::{Overrides, leaves, load, to_toml};
+pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
 pub use secret::Secret;
 pub use section::*;
 pub use validate::log_filter;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,6 +33,10 @@ pub struct Config {
     pub takeover: Takeover,
     /// The waiting line.
     pub waiting: Waiting,
+    /// Slots shared by several nodes.
+    pub redis: Redis,
+    /// What happens while Redis is away.
+    pub outage: Outage,
     /// Protection against strangers.
     pub limits: Limits,
     /// Leaving without breaking plays.
@@ -226,6 +230,61 @@ pub struct Waiting {
     /// The longest wait.
     #[serde(with = "super::section::duration")]
     pub timeout: Duration,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Redis {
+    /// Where it is; empty: slots live in this process's memory.
+    pub url: RedisUrl,
+    /// ACL user; empty: the URL's, or `default`.
+    pub username: String,
+    /// Its password; empty: the URL's, or none.
+    pub password: Secret,
+    /// ACL user of the sentinels; empty: `default`.
+    pub sentinel_username: String,
+    /// Its password; empty: none.
+    pub sentinel_password: Secret,
+    /// PEM file of the CA that signs the servers' certificates; empty: the system's.
+    pub ca: PathBuf,
+    /// PEM file of the client certificate chain; empty: none is shown.
+    pub cert: PathBuf,
+    /// PEM file of its private key; empty together with `cert`.
+    pub key: PathBuf,
+    /// The longest wait for one command's answer.
+    #[serde(with = "super::section::duration")]
+    pub timeout: Duration,
+    /// The longest wait for one connection, TLS and authentication included.
+    #[serde(with = "super::section::duration")]
+    pub connect_timeout: Duration,
+    /// What every key and channel begins with.
+    pub prefix: String,
+    /// Buckets over which accounts are spread; the same on every node.
+    pub buckets: u32,
+    /// Most event facts kept per bucket.
+    pub events: u32,
+    /// How long a bucket collects what the nodes know after Redis lost its memory.
+    #[serde(with = "super::section::duration")]
+    pub recovery: Duration,
+}
+
+/// `[outage]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Outage {
+    /// Who decides about new players while Redis does not answer.
+    pub admit: Admit,
+    /// Whether a recovery waits for nodes that stalled.
+    pub strict: bool,
+}
+
+/// `outage.admit`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admit {
+    /// This node, from what it knows; the starts are provisional.
+    Local,
+    /// Nobody: new players are refused.
+    Refuse,
 }
 
 /// `[limits]`; 0 switches one off.

@@ -13,7 +13,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::Config;
+use super::{Config, Redis, RedisServers};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -44,6 +44,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     listeners(config, &mut found);
     auth(config, &mut found);
     slots(config, &mut found);
+    redis(&config.redis, &mut found);
     limits(config, &mut found);
     drain(config, &mut found);
     aids(config, &mut found);
@@ -219,6 +220,63 @@ fn slots(config: &Config, found: &mut Problems) {
     found.span("takeover.ask_for", config.takeover.ask_for, SECOND..=5 * MINUTE);
     found.range("waiting.max", config.waiting.max, 0..=1000);
     found.span("waiting.timeout", config.waiting.timeout, SECOND..=DAY);
+}
+
+fn redis(redis: &Redis, found: &mut Problems) {
+    let address = redis.url.parse();
+    if let Err(problem) = &address {
+        found.check("redis.url", redis.url.is_empty(), problem);
+    }
+    let in_url = address.as_ref().is_ok_and(|address| !address.password.is_empty());
+    let named = redis.username.is_empty() || in_url || !redis.password.is_empty();
+    found.check(
+        "redis.password",
+        named,
+        "must be set together with redis.username",
+    );
+    let named = redis.sentinel_username.is_empty() || !redis.sentinel_password.is_empty();
+    found.check(
+        "redis.sentinel_password",
+        named,
+        "must be set together with redis.sentinel_username",
+    );
+    let sentinels = |servers: &RedisServers| matches!(servers, RedisServers::Sentinel { .. });
+    let asked = address.as_ref().is_ok_and(|address| sentinels(&address.servers));
+    found.check(
+        "redis.sentinel_password",
+        redis.sentinel_password.is_empty() || redis.url.is_empty() || asked,
+        "needs a URL redis+sentinel://..",
+    );
+    // A CA that nothing uses is a URL that was meant to say rediss.
+    let plain = address.as_ref().is_ok_and(|address| !address.tls);
+    for (path, file) in [
+        ("redis.ca", &redis.ca),
+        ("redis.cert", &redis.cert),
+        ("redis.key", &redis.key),
+    ] {
+        let unused = plain && !file.as_os_str().is_empty();
+        found.check(path, !unused, "needs a URL rediss://..");
+    }
+    let (cert, key) = (redis.cert.as_os_str(), redis.key.as_os_str());
+    let message = "must be set together with redis.cert";
+    found.check("redis.key", cert.is_empty() || !key.is_empty(), message);
+    let message = "must be set together with redis.key";
+    found.check("redis.cert", key.is_empty() || !cert.is_empty(), message);
+    found.span("redis.timeout", redis.timeout, SECOND / 10..=5 * SECOND);
+    found.span(
+        "redis.connect_timeout",
+        redis.connect_timeout,
+        SECOND / 10..=5 * SECOND,
+    );
+    let of_prefix = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    found.check(
+        "redis.prefix",
+        (1..=32).contains(&redis.prefix.len()) && redis.prefix.chars().all(of_prefix),
+        "must be 1 to 32 of a-z, 0-9, - and _",
+    );
+    found.range("redis.buckets", redis.buckets, 1..=1024);
+    found.range("redis.events", redis.events, 100..=1_000_000);
+    found.span("redis.recovery", redis.recovery, SECOND..=MINUTE);
 }
 
 fn limits(config: &Config, found: &mut Problems) {

@@ -78,6 +78,36 @@ fn keys_are_checked() {
 }
 
 #[test]
+fn redis_is_checked() {
+    let text = "[redis]\nurl = \"redis+cluster://a:hunter2@h1,h2/3\"\nusername = \"u\"\nsentinel_username = \"s\"\n\
+        cert = \"c.pem\"\ntimeout = \"6s\"\nconnect_timeout = \"0s\"\nprefix = \"A\"\nbuckets = 0\nevents = 99\n\
+        recovery = \"0s\"";
+    assert_eq!(
+        problems_of(text),
+        [
+            "redis.url: a cluster has only database 0",
+            "redis.password: must be set together with redis.username",
+            "redis.sentinel_password: must be set together with redis.sentinel_username",
+            "redis.key: must be set together with redis.cert",
+            "redis.timeout: must be from 100ms to 5s",
+            "redis.connect_timeout: must be from 100ms to 5s",
+            "redis.prefix: must be 1 to 32 of a-z, 0-9, - and _",
+            "redis.buckets: must be from 1 to 1024",
+            "redis.events: must be from 100 to 1000000",
+            "redis.recovery: must be from 1s to 1m",
+        ]
+    );
+    let unused = "[redis]\nurl = \"redis://h\"\nca = \"ca.pem\"\nsentinel_password = \"x\"";
+    assert_eq!(
+        problems_of(unused),
+        [
+            "redis.sentinel_password: needs a URL redis+sentinel://..",
+            "redis.ca: needs a URL rediss://..",
+        ]
+    );
+}
+
+#[test]
 fn key_set_urls_are_private_or_encrypted() {
     for good in [
         "https://id.example.com/jwks",

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::config;
 
 use super::Gateway;
-use super::inbox::Drain;
+use super::seat::Drain;
 
 /// Ends every session of this node.
 ///
@@ -18,28 +18,28 @@ use super::inbox::Drain;
 pub async fn run(gateway: &Arc<Gateway>, settings: &config::Drain) -> usize {
     let start = Instant::now();
     let deadline = start + settings.deadline;
-    let inboxes = gateway.registry.inboxes();
-    for inbox in &inboxes {
-        inbox.tell(|news| news.drain = Some(Drain::Announce(settings.window)));
+    let seats = gateway.registry.seats();
+    for seat in &seats {
+        seat.tell(|news| news.drain = Some(Drain::Announce(settings.window)));
     }
-    let count = u32::try_from(inboxes.len()).unwrap_or(u32::MAX).max(1);
+    let count = u32::try_from(seats.len()).unwrap_or(u32::MAX).max(1);
     let at_rate = Duration::from_secs(1) / settings.rate;
     let pause = (settings.window / count)
         .max(at_rate)
         .min(settings.deadline / count);
-    for (index, inbox) in (1..).zip(&inboxes) {
+    for (index, seat) in (1..).zip(&seats) {
         if gateway.registry.is_empty() {
             break;
         }
         sleep_until(start + pause * index).await;
-        inbox.tell(|news| news.drain = Some(Drain::Close));
+        seat.tell(|news| news.drain = Some(Drain::Close));
     }
     // Whoever came in through an upgrade that was already under way, or is about to.
     gateway.registry.leaving().cancel();
-    for inbox in gateway.registry.inboxes() {
-        inbox.tell(|news| news.drain = Some(Drain::Close));
+    for seat in gateway.registry.seats() {
+        seat.tell(|news| news.drain = Some(Drain::Close));
     }
     gateway.tasks.close();
     let _ = timeout_at(deadline, gateway.tasks.wait()).await;
-    inboxes.len()
+    seats.len()
 }

@@ -185,8 +185,12 @@ impl Session {
                 let last_frame = line.silence.last_frame();
                 let close = line.socket.close(told.code.number(), told.code.name());
                 match told.slot {
-                    Slot::Held if self.granted.is_some() && told.code == EndCode::Draining => {
-                        self.leave_behind();
+                    Slot::Held
+                        if self.granted.is_some()
+                            && told.code == EndCode::Draining
+                            && self.is_last_call() =>
+                    {
+                        self.leave_behind().await;
                         close.await;
                     }
                     Slot::Held if self.granted.is_some() && told.code.keeps_slot() => {
@@ -233,13 +237,9 @@ impl Session {
 
     /// Frees the slot or the place in the line, and writes the one line that tells why a player was cut off.
     pub(super) async fn give_up(&mut self, code: EndCode, due: Option<Instant>) {
-        // A store that does not answer drops the entry with this node's lease.
-        let answer = self
-            .gateway
-            .store
-            .release(&self.player.account, self.fence(), code)
-            .await;
-        if answer == Ok(Fenced::NotYours) {
+        let account = &self.player.account;
+        let answer = self.gateway.lease.release(account, &self.holding(), code).await;
+        if answer == Fenced::NotYours {
             // It was resumed elsewhere at this very moment.
             return self.move_away();
         }
@@ -261,6 +261,7 @@ impl Session {
                 .session_duration_seconds
                 .observe(played.as_secs_f64());
         }
+        let progress = self.holding().progress;
         tracing::info!(
             session = %self.id,
             // As texts, which the log quotes and escapes: players choose them, line breaks included.
@@ -272,7 +273,8 @@ impl Session {
             code = code.number(),
             reason = code.name(),
             duration_ms = played.map_or(0, crate::protocol::server::millis),
-            position_ms = self.position_ms,
+            position_ms = progress.position_ms,
+            watched_ms = progress.watched_ms,
             epoch = self.epoch,
             request_id = %self.player.request,
             "session {what}"

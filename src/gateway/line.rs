@@ -16,7 +16,7 @@ use crate::protocol::MAX_MESSAGE_BYTES;
 use crate::protocol::close::EndCode;
 
 use super::Gateway;
-use super::inbox::{Inbox, News};
+use super::seat::{News, Seat};
 use super::socket::{Bounds, Fault, Inbound, NotSent, Socket};
 
 /// Bounds of a player's codec: its messages are at most 4 KiB, most of them under 100 bytes.
@@ -86,7 +86,7 @@ impl Line {
     }
 
     /// The next event. Safe to cancel.
-    pub(super) async fn next(&mut self, inbox: &Inbox, deadline: Option<Instant>) -> Event {
+    pub(super) async fn next(&mut self, seat: &Seat, deadline: Option<Instant>) -> Event {
         loop {
             if let Some(event) = self.check_clock(deadline) {
                 return event;
@@ -96,7 +96,7 @@ impl Line {
                 inbound = self.socket.receive() => if let Some(event) = self.classify(inbound) {
                     return event;
                 },
-                news = inbox.take() => return Event::News(news),
+                news = seat.take() => return Event::News(news),
                 () = &mut self.timer => {
                     // Armed again by `check_clock`, for what is due then: frames do not touch the timer.
                 }

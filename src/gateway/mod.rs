@@ -7,12 +7,12 @@
 
 pub mod drain;
 mod ending;
-pub mod inbox;
 mod line;
 mod park;
 mod play;
 pub mod player;
 pub mod registry;
+pub mod seat;
 mod session;
 pub mod socket;
 mod start;
@@ -26,9 +26,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::lease::policy::Policy;
-use crate::lease::store::Store;
+use crate::lease::service::Service;
 use crate::net::stream::Handover;
-use crate::protocol::id::OwnerId;
 use crate::telemetry::Metrics;
 
 use player::Player;
@@ -36,10 +35,8 @@ use registry::Registry;
 
 /// What the sessions of a node share.
 pub struct Gateway {
-    /// This process, as the store knows it.
-    pub owner: OwnerId,
-    /// The arbiter.
-    pub store: Arc<dyn Store>,
+    /// Who may play.
+    pub lease: Arc<Service>,
     /// Local sessions.
     pub registry: Arc<Registry>,
     /// Limits and modes.

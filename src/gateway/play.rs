@@ -7,16 +7,19 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::lease::model::{Device, Fenced, Held, Mark};
-use crate::protocol::client::{ClientMessage, PlayState, decode};
+use crate::lease::model::{Device, Fenced, Held, Mark, Order};
+use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::SessionId;
 use crate::protocol::server::{ErrorCode, ServerMessage, millis};
 
 use super::ending::Ending;
-use super::inbox::News;
 use super::line::{Event, Line};
+use super::seat::News;
 use super::session::Session;
+
+/// Most often the store is told that a player paused or plays again.
+const STATE_PAUSE: Duration = Duration::from_secs(10);
 
 /// A take-over that waits for this player's answer.
 struct Asked {
@@ -64,14 +67,27 @@ impl Session {
         match frame.message {
             Ok(ClientMessage::Heartbeat { position_ms, state }) => {
                 self.pardon();
-                self.position_ms = position_ms.unwrap_or(self.position_ms);
-                match state {
-                    Some(state) if state != self.state => Box::pin(self.change_state(line, state)).await,
-                    _ => Ok(()),
+                let mut changed = false;
+                self.seat.change(|holding| {
+                    holding.progress.position_ms = position_ms.unwrap_or(holding.progress.position_ms);
+                    let state = state.unwrap_or(holding.state);
+                    changed = state != holding.state;
+                    holding.state = state;
+                });
+                self.untold |= changed;
+                // A player that changes its mind with every heartbeat is shown as it was a moment ago.
+                let due = self.told_state.is_none_or(|told| told.elapsed() >= STATE_PAUSE);
+                if self.untold && due {
+                    self.untold = false;
+                    self.told_state = Some(Instant::now());
+                    return Box::pin(self.look(line, asked)).await;
                 }
+                Ok(())
             }
             Ok(ClientMessage::Stop) => Err(Ending::stopped().answering(frame.id)),
-            Ok(ClientMessage::Switch { content }) => Box::pin(self.switch(line, &content, frame.id)).await,
+            Ok(ClientMessage::Switch { content }) => {
+                Box::pin(self.switch(line, &content, asked, frame.id)).await
+            }
             Ok(ClientMessage::Token { token }) => {
                 self.check_token(&token, frame.id);
                 Ok(())
@@ -101,29 +117,28 @@ impl Session {
             self.used = used;
             self.say(line, &ServerMessage::Slots(self.slots()), None)?;
         }
-        self.hear_drain(line, &news)
+        self.hear_node(line, &news)
     }
 
     /// Word came that something happened to this session: the store knows what.
     async fn look(&mut self, line: &mut Line, asked: &mut Option<Asked>) -> Result<(), Ending> {
         // An error is never absence: the next word or audit asks again.
-        let Ok(held) = self
-            .gateway
-            .store
-            .inspect(&self.player.account, self.fence())
-            .await
-        else {
+        let account = &self.player.account;
+        let Ok(held) = self.gateway.lease.audit_one(account, &self.holding()).await else {
             return Ok(());
         };
         match held {
-            Held::Yours { mark: None } => *asked = None,
+            Held::Later => {}
+            Held::Yours { mark: None, .. } => *asked = None,
             Held::Yours {
                 mark: Some(Mark::Kick(code)),
+                ..
             } => return Err(Ending::from_elsewhere(code)),
             Held::Yours {
                 mark: Some(Mark::TakeOver {
                     device, asked: false, ..
                 }),
+                ..
             } => {
                 return Err(Ending::displaced(device));
             }
@@ -134,6 +149,7 @@ impl Session {
                         device,
                         asked: true,
                     }),
+                ..
             } => {
                 // Another newcomer than the one that was shown: the viewer answers anew.
                 if asked.as_ref().is_none_or(|asked| asked.newcomer != by) {
@@ -156,18 +172,13 @@ impl Session {
         Ok(())
     }
 
-    async fn change_state(&mut self, line: &mut Line, state: PlayState) -> Result<(), Ending> {
-        self.state = state;
-        let fence = self.fence();
-        let answer = self
-            .gateway
-            .store
-            .update(&self.player.account, fence, None, Some(state))
-            .await;
-        self.check_fence(line, answer, None)
-    }
-
-    async fn switch(&mut self, line: &mut Line, content: &str, id: Option<&RawValue>) -> Result<(), Ending> {
+    async fn switch(
+        &mut self,
+        line: &mut Line,
+        content: &str,
+        asked: &mut Option<Asked>,
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
         if !self.player.may_play(content) {
             return self.say_error(
                 line,
@@ -177,41 +188,20 @@ impl Session {
             );
         }
         self.pardon();
-        let content = content.into();
-        let answer = self
-            .gateway
-            .store
-            .update(&self.player.account, self.fence(), Some(&content), None)
-            .await;
-        self.player.content = content;
-        self.check_fence(line, answer, id)
+        self.player.content = content.into();
+        let content = Arc::clone(&self.player.content);
+        self.seat.change(|holding| holding.content = content);
+        // A store that is away hears of it by the next audit.
+        self.look(line, asked).await
     }
 
     async fn refuse(&mut self, line: &mut Line, id: Option<&RawValue>) -> Result<(), Ending> {
         self.pardon();
         // `Gone` here means that nobody asks any more.
-        match self
-            .gateway
-            .store
-            .refuse(&self.player.account, self.fence())
-            .await
-        {
+        let order = Order::Refuse(self.fence());
+        match self.gateway.lease.order(&self.player.account, order).await {
             Ok(Fenced::NotYours) => Err(Ending::moved()),
             Ok(Fenced::Done | Fenced::Gone) => Ok(()),
-            Err(_) => self.say_error(line, ErrorCode::Unavailable, "try again", id),
-        }
-    }
-
-    fn check_fence(
-        &mut self,
-        line: &mut Line,
-        answer: Result<Fenced, crate::lease::store::StoreError>,
-        id: Option<&RawValue>,
-    ) -> Result<(), Ending> {
-        match answer {
-            Ok(Fenced::Done) => Ok(()),
-            Ok(Fenced::NotYours) => Err(Ending::moved()),
-            Ok(Fenced::Gone) => Err(Ending::gone(EndCode::LeaseLost)),
             Err(_) => self.say_error(line, ErrorCode::Unavailable, "try again", id),
         }
     }

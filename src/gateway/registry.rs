@@ -1,39 +1,47 @@
-//! The sessions whose sockets are on this node, by account; also where a store's word arrives.
+//! The sessions whose sockets are on this node, by bucket and account; also where a store's word arrives.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::store::Mailbox;
+use crate::lease::locals::Locals;
+use crate::lease::model::{Entry, Fence, Generation, Holding};
+use crate::lease::store::{Mailbox, bucket_of};
+use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
-use super::inbox::{Drain, Inbox, News};
+use super::seat::{Drain, News, Seat, Word};
+
+type Accounts = HashMap<AccountKey, Vec<Arc<Seat>>>;
 
 /// Local sessions.
-#[derive(Default)]
 pub struct Registry {
-    accounts: DashMap<AccountKey, Vec<Local>>,
+    buckets: Vec<Mutex<Accounts>>,
     leaving: CancellationToken,
 }
 
-struct Local {
-    session: SessionId,
-    inbox: Arc<Inbox>,
-}
-
 impl Registry {
+    /// An empty registry for a store of so many buckets.
+    #[must_use]
+    pub fn new(buckets: u16) -> Self {
+        Self {
+            buckets: (0..buckets.max(1)).map(|_| Mutex::default()).collect(),
+            leaving: CancellationToken::new(),
+        }
+    }
+
     /// Adds a session, before its `acquire` or `resume` is sent (rule 12). The same session may be here twice for a
     /// moment: the old socket and the one that resumes it.
-    pub fn add(&self, account: &AccountKey, session: SessionId, inbox: &Arc<Inbox>) {
-        let inbox = Arc::clone(inbox);
-        let mut locals = self.accounts.entry(account.clone()).or_default();
+    pub fn add(&self, account: &AccountKey, seat: &Arc<Seat>) {
+        let mut accounts = self.of(account);
+        let seats = accounts.entry(account.clone()).or_default();
         // Most accounts play one stream: no room is kept for more.
-        locals.reserve_exact(1);
+        seats.reserve_exact(1);
         if self.leaving.is_cancelled() {
-            inbox.tell(|news| news.drain = Some(Drain::Close));
+            seat.tell(|news| news.drain = Some(Drain::Close));
         }
-        locals.push(Local { session, inbox });
+        seats.push(Arc::clone(seat));
     }
 
     /// Cancelled when the node closes whatever is still open; who comes later is told at once.
@@ -43,42 +51,137 @@ impl Registry {
     }
 
     /// Takes a session out.
-    pub fn remove(&self, account: &AccountKey, inbox: &Arc<Inbox>) {
-        if let Some(mut locals) = self.accounts.get_mut(account) {
-            locals.retain(|local| !Arc::ptr_eq(&local.inbox, inbox));
-            locals.shrink_to_fit();
+    pub fn remove(&self, account: &AccountKey, seat: &Arc<Seat>) {
+        let mut accounts = self.of(account);
+        if let Some(seats) = accounts.get_mut(account) {
+            seats.retain(|one| !Arc::ptr_eq(one, seat));
+            if seats.is_empty() {
+                accounts.remove(account);
+            } else {
+                seats.shrink_to_fit();
+            }
         }
-        self.accounts.remove_if(account, |_, locals| locals.is_empty());
     }
 
-    /// Every local inbox at this moment.
+    /// Every local seat at this moment.
     #[must_use]
-    pub fn inboxes(&self) -> Vec<Arc<Inbox>> {
-        let collect = |locals: &Vec<Local>| locals.iter().map(|l| Arc::clone(&l.inbox)).collect::<Vec<_>>();
-        self.accounts.iter().flat_map(|locals| collect(&locals)).collect()
+    pub fn seats(&self) -> Vec<Arc<Seat>> {
+        let of = |bucket: &Mutex<Accounts>| lock(bucket).values().flatten().cloned().collect::<Vec<_>>();
+        self.buckets.iter().flat_map(of).collect()
     }
 
     /// Whether nobody is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.accounts.is_empty()
+        self.buckets.iter().all(|bucket| lock(bucket).is_empty())
     }
 
-    fn tell(&self, account: &AccountKey, to: impl Fn(&Local) -> bool, change: impl Fn(&mut News)) {
-        if let Some(locals) = self.accounts.get(account) {
-            for local in locals.iter().filter(|local| to(local)) {
-                local.inbox.tell(&change);
+    fn of(&self, account: &AccountKey) -> MutexGuard<'_, Accounts> {
+        let buckets = u16::try_from(self.buckets.len()).unwrap_or(u16::MAX);
+        lock(&self.buckets[usize::from(bucket_of(account, buckets))])
+    }
+
+    fn tell(&self, account: &AccountKey, to: impl Fn(&Seat) -> bool, change: impl Fn(&mut News)) {
+        if let Some(seats) = self.of(account).get(account) {
+            for seat in seats.iter().filter(|seat| to(seat)) {
+                seat.tell(&change);
             }
         }
     }
 }
 
+/// The maps are whole whenever the lock is free: a panic elsewhere cannot leave them half changed.
+fn lock(bucket: &Mutex<Accounts>) -> MutexGuard<'_, Accounts> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Mailbox for Registry {
     fn look(&self, account: &AccountKey, _owner: OwnerId, session: SessionId) {
-        self.tell(account, |local| local.session == session, |news| news.look = true);
+        self.tell(account, |seat| seat.session() == session, |news| news.look = true);
     }
 
     fn slots(&self, account: &AccountKey, used: u32) {
         self.tell(account, |_| true, |news| news.used = Some(used));
+    }
+}
+
+impl Locals for Registry {
+    fn holdings(&self, bucket: u16) -> Vec<(AccountKey, Holding)> {
+        let accounts = lock(&self.buckets[usize::from(bucket) % self.buckets.len()]);
+        let held = accounts.iter().flat_map(|(account, seats)| {
+            let held = seats.iter().filter_map(|seat| seat.holding());
+            held.map(|holding| (account.clone(), holding))
+        });
+        held.collect()
+    }
+
+    fn knows(&self, account: &AccountKey, session: SessionId) -> bool {
+        let accounts = self.of(account);
+        let mut seats = accounts.get(account).into_iter().flatten();
+        seats.any(|seat| seat.session() == session)
+    }
+
+    fn confirm(&self, account: &AccountKey, fence: Fence, generation: Generation) {
+        let accounts = self.of(account);
+        for seat in accounts.get(account).into_iter().flatten() {
+            seat.confirm(fence, generation);
+        }
+    }
+
+    fn claim(&self, account: &AccountKey, holding: &Holding) -> Result<u32, Vec<Entry>> {
+        let accounts = self.of(account);
+        let seats = accounts.get(account).map(Vec::as_slice).unwrap_or_default();
+        let held: Vec<_> = seats
+            .iter()
+            .filter_map(|seat| seat.holding().map(|held| (seat, held)))
+            .collect();
+        let (own, others): (Vec<_>, Vec<_>) = held
+            .iter()
+            .partition(|(_, held)| held.device.id == holding.device.id);
+        if others.len() >= holding.limit as usize {
+            let entries = others
+                .iter()
+                .map(|(_, held)| held.entry(held.generation, held.started_at));
+            return Err(entries.collect());
+        }
+        for (seat, _) in own {
+            seat.tell(|news| news.word = Some(Word::End(EndCode::Moved)));
+        }
+        if let Some(seat) = seats.iter().find(|seat| seat.session() == holding.fence.session) {
+            seat.sit(holding.clone());
+        }
+        Ok(u32::try_from(others.len() + 1).unwrap_or(u32::MAX))
+    }
+
+    fn move_here(
+        &self,
+        account: &AccountKey,
+        session: SessionId,
+        device: Option<&str>,
+    ) -> Option<(Holding, u32)> {
+        let accounts = self.of(account);
+        let seats = accounts.get(account)?;
+        let fits = |held: &Holding| {
+            held.fence.session == session && device.is_none_or(|device| *device == *held.device.id)
+        };
+        let old = seats
+            .iter()
+            .find(|seat| seat.holding().is_some_and(|held| fits(&held)))?;
+        let used = seats.iter().filter(|seat| seat.holding().is_some()).count();
+        let mut holding = old.stand_up()?;
+        old.tell(|news| news.word = Some(Word::Moved));
+        holding.fence.epoch += 1;
+        Some((holding, u32::try_from(used).unwrap_or(u32::MAX)))
+    }
+
+    fn end(&self, bucket: u16, code: EndCode) {
+        let accounts = lock(&self.buckets[usize::from(bucket) % self.buckets.len()]);
+        for seat in accounts
+            .values()
+            .flatten()
+            .filter(|seat| seat.holding().is_some())
+        {
+            seat.tell(|news| news.word = Some(Word::End(code)));
+        }
     }
 }

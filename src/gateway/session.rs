@@ -3,24 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use prometheus::IntGauge;
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::auth::{Claims, Rejected, Scope};
 use crate::config::Secret;
-use crate::lease::model::Fence;
+use crate::lease::model::{Acquire, Fence, Generation, Holding, Wish};
 use crate::net::stream::Handover;
-use crate::protocol::client::PlayState;
 use crate::protocol::id::{ResumeSecret, SessionId};
 use crate::protocol::server::{ErrorCode, Granted, ServerMessage, Slots, encode, millis};
+use crate::telemetry::Counted;
 
 use super::Gateway;
 use super::ending::Ending;
-use super::inbox::{Inbox, News};
 use super::line::{Event, Line};
 use super::player::{Player, token_end};
+use super::seat::{News, Seat};
 use super::socket::NotSent;
 
 /// Useless messages in a row after which the player is told to fix itself.
@@ -36,13 +35,15 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     secret: ResumeSecret,
     pub(super) epoch: u64,
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) seat: Arc<Seat>,
+    /// Whether the store has yet to be told the session's state,
+    pub(super) untold: bool,
+    /// and when it last was.
+    pub(super) told_state: Option<Instant>,
     /// When the token ends, on the clock that cannot jump.
     pub(super) token_deadline: Instant,
     /// Slots as last told to the player.
     pub(super) used: u32,
-    pub(super) state: PlayState,
-    pub(super) position_ms: u64,
     /// What a granted session counts as; none before.
     pub(super) granted: Option<Grant>,
     bad_messages: u8,
@@ -58,13 +59,7 @@ struct Check {
 /// A grant; it counts as an active session until it is dropped.
 pub(super) struct Grant {
     pub(super) at: Instant,
-    active: IntGauge,
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        self.active.dec();
-    }
+    _active: Counted,
 }
 
 /// A session from its first frame to its last.
@@ -86,16 +81,16 @@ pub(super) fn run(gateway: Arc<Gateway>, handover: Handover, player: Player) -> 
 impl Session {
     fn new(gateway: Arc<Gateway>, player: Player) -> Self {
         let secret = ResumeSecret::generate();
-        let inbox = Arc::new(Inbox::default());
+        let id = secret.session();
         let session = Self {
-            id: secret.session(),
+            id,
             secret,
             epoch: 1,
-            inbox,
+            seat: Arc::new(Seat::new(id)),
+            untold: false,
+            told_state: None,
             token_deadline: deadline(player.token_end),
             used: 0,
-            state: PlayState::default(),
-            position_ms: 0,
             granted: None,
             bad_messages: 0,
             check: None,
@@ -105,18 +100,17 @@ impl Session {
         session
             .gateway
             .registry
-            .add(&session.player.account, session.id, &session.inbox);
+            .add(&session.player.account, &session.seat);
         session
     }
 
     /// Becomes the session of another secret, before it is asked for.
     pub(super) fn assume(&mut self, secret: ResumeSecret) {
-        self.gateway.registry.remove(&self.player.account, &self.inbox);
+        self.gateway.registry.remove(&self.player.account, &self.seat);
         self.secret = secret;
         self.id = secret.session();
-        self.gateway
-            .registry
-            .add(&self.player.account, self.id, &self.inbox);
+        self.seat = Arc::new(Seat::new(self.id));
+        self.gateway.registry.add(&self.player.account, &self.seat);
     }
 
     pub(super) fn own_secret(&self) -> ResumeSecret {
@@ -126,8 +120,29 @@ impl Session {
     pub(super) fn fence(&self) -> Fence {
         Fence {
             session: self.id,
-            owner: self.gateway.owner,
+            owner: self.gateway.lease.owner,
             epoch: self.epoch,
+        }
+    }
+
+    /// What the session holds; for one that holds nothing yet, what it would.
+    pub(super) fn holding(&self) -> Holding {
+        let would = || Holding::new(&self.request(Wish::Slot), Generation::NONE, 0);
+        self.seat.holding().unwrap_or_else(would)
+    }
+
+    /// The start that this player asks for.
+    pub(super) fn request(&self, wish: Wish) -> Acquire {
+        let policy = self.gateway.policy.load();
+        Acquire {
+            session: self.id,
+            owner: self.gateway.lease.owner,
+            device: self.player.device.clone(),
+            content: self.player.content.clone(),
+            limit: self.player.entitlement.limit,
+            wish,
+            consent: policy.consent,
+            line: policy.line,
         }
     }
 
@@ -151,6 +166,7 @@ impl Session {
         &mut self,
         line: &mut Line,
         resumed: bool,
+        provisional: bool,
         id: Option<&RawValue>,
     ) -> Result<(), Ending> {
         let now = Instant::now();
@@ -159,8 +175,10 @@ impl Session {
             .metrics
             .sessions_active
             .of(&self.player.account.tenant);
-        active.inc();
-        self.granted = Some(Grant { at: now, active });
+        self.granted = Some(Grant {
+            at: now,
+            _active: Counted::begin(&active),
+        });
         line.silence.heard(now);
         let period = self.gateway.timing.period;
         let granted = Granted {
@@ -170,7 +188,7 @@ impl Session {
             lease_ms: millis(period),
             resume: &self.secret.expose(),
             resumed,
-            provisional: false,
+            provisional,
             ticket: None,
             server_time: SystemTime::now(),
         };
@@ -203,12 +221,12 @@ impl Session {
     /// neither the viewer nor whoever ends the session.
     pub(super) async fn next(&mut self, line: &mut Line, deadline: Instant) -> Result<Event, Ending> {
         let Some(check) = &mut self.check else {
-            return Ok(line.next(&self.inbox, Some(deadline)).await);
+            return Ok(line.next(&self.seat, Some(deadline)).await);
         };
         let verdict = tokio::select! {
             biased;
             verdict = &mut check.verdict => verdict.unwrap_or(Err(Rejected::Unavailable)),
-            event = line.next(&self.inbox, Some(deadline)) => return Ok(event),
+            event = line.next(&self.seat, Some(deadline)) => return Ok(event),
         };
         let id = self.check.take().and_then(|check| check.id);
         self.conclude(line, verdict, id.as_deref())?;
@@ -265,6 +283,8 @@ impl Session {
         }
         self.pardon();
         self.player.entitlement = self.gateway.policy.load().entitlement(&claims);
+        let limit = self.player.entitlement.limit;
+        self.seat.change(|holding| holding.limit = limit);
         self.player.token_end = token_end(&claims);
         self.player.contents = claims.contents.map(Vec::into_boxed_slice);
         self.token_deadline = deadline(self.player.token_end);
@@ -274,7 +294,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.gateway.registry.remove(&self.player.account, &self.inbox);
+        self.gateway.registry.remove(&self.player.account, &self.seat);
     }
 }
 

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::config::Mode;
-use crate::lease::model::{Acquire, Acquired, Entry, Resume, Resumed, Wish};
+use crate::lease::model::{Acquired, Entry, Generation, Holding, Resume, Resumed, Wish};
+use crate::lease::store::StoreError;
 use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, random};
 use crate::protocol::server::{ErrorCode, ServerMessage, Slots};
-use crate::telemetry::Admission;
+use crate::telemetry::{Admission, Counted};
 
 use super::ending::Ending;
-use super::inbox::{Drain, News};
 use super::line::{Event, Line, Over};
+use super::seat::{Drain, News, Word};
 use super::session::Session;
 
 /// A take-over that asks nobody is over in milliseconds; only a slower one is announced with `waiting`.
@@ -44,7 +44,7 @@ impl Session {
         let asked_at = Instant::now();
         if self.resume().await? {
             self.count(Admission::Resumed, asked_at.elapsed());
-            return self.say_granted(line, true, None);
+            return self.say_granted(line, true, false, None);
         }
         let entitlement = self.player.entitlement;
         let mut choice = Choice {
@@ -60,7 +60,13 @@ impl Session {
         let mut ask_until = None;
         loop {
             let asked_at = Instant::now();
-            let mut answer = self.acquire(choice.wish).await?;
+            let first = ask_until.is_none();
+            let answer = self
+                .gateway
+                .lease
+                .acquire(&self.player.account, &self.request(choice.wish), first)
+                .await;
+            let mut answer = answer.map_err(|_| self.unavailable())?;
             let took = asked_at.elapsed();
             if let Acquired::Waiting {
                 position,
@@ -70,16 +76,27 @@ impl Session {
                 answer = self.wait(line, &mut choice, position, taking_over).await?;
             }
             match answer {
-                Acquired::Granted { used, replaced } => {
+                Acquired::Granted {
+                    used,
+                    replaced,
+                    generation,
+                    started_at,
+                } => {
                     self.used = used;
-                    self.count(
-                        if replaced {
-                            Admission::Replaced
-                        } else {
-                            Admission::Granted
-                        },
-                        took,
-                    );
+                    let provisional = generation == Generation::NONE;
+                    let outcome = match (provisional, replaced) {
+                        (true, _) => Admission::Provisional,
+                        (false, true) => Admission::Replaced,
+                        (false, false) => Admission::Granted,
+                    };
+                    self.count(outcome, took);
+                    if provisional {
+                        let gauge = &self.gateway.metrics.provisional_sessions;
+                        self.seat.is_provisional(Counted::begin(gauge));
+                    } else {
+                        let request = self.request(choice.wish);
+                        self.seat.sit(Holding::new(&request, generation, started_at));
+                    }
                     let metrics = &self.gateway.metrics;
                     metrics.concurrency_level.observe(f64::from(used));
                     metrics.attempt_level.observe(f64::from(used));
@@ -88,7 +105,7 @@ impl Session {
                             .takeover_duration_seconds
                             .observe(asked_at.elapsed().as_secs_f64());
                     }
-                    return self.say_granted(line, false, choice.id.as_deref());
+                    return self.say_granted(line, false, provisional, choice.id.as_deref());
                 }
                 Acquired::Denied {
                     refused,
@@ -119,41 +136,26 @@ impl Session {
         self.assume(secret);
         let request = Resume {
             session: self.id,
-            owner: self.gateway.owner,
+            expected: 0,
+            owner: self.gateway.lease.owner,
             device: self.player.named.then(|| self.player.device.id.clone()),
             content: self.player.content.clone(),
             attempt: Attempt::generate(),
         };
-        let answer = self.gateway.store.resume(&self.player.account, &request).await;
+        let answer = self.gateway.lease.resume(&self.player.account, &request).await;
         match answer.map_err(|_| self.unavailable())? {
             Resumed::Moved { entry, used } => {
                 self.epoch = entry.epoch;
-                self.player.device = entry.device;
-                self.state = entry.state;
+                self.player.device = entry.device.clone();
                 self.used = used;
+                self.seat.sit(Holding::of(&entry, self.player.entitlement.limit));
                 Ok(true)
             }
-            Resumed::Absent => {
+            Resumed::Absent | Resumed::At(_) => {
                 self.assume(own);
                 Ok(false)
             }
         }
-    }
-
-    async fn acquire(&self, wish: Wish) -> Result<Acquired, Ending> {
-        let policy = self.gateway.policy.load();
-        let request = Acquire {
-            session: self.id,
-            owner: self.gateway.owner,
-            device: self.player.device.clone(),
-            content: self.player.content.clone(),
-            limit: self.player.entitlement.limit,
-            wish,
-            consent: policy.consent,
-            line: policy.line,
-        };
-        let answer = self.gateway.store.acquire(&self.player.account, &request).await;
-        answer.map_err(|_| self.unavailable())
     }
 
     fn say_denied(
@@ -201,7 +203,7 @@ impl Session {
                     return Err(Ending::token_expired());
                 }
                 Event::Deadline => return Err(Ending::limit("nothing was chosen in time")),
-                Event::News(news) => self.hear_drain(line, &news)?,
+                Event::News(news) => self.hear_node(line, &news)?,
                 Event::Over(over) => return Err(Ending::of(over)),
                 Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None)?,
                 Event::Text(text) => {
@@ -254,7 +256,7 @@ impl Session {
         mut position: u32,
         taking_over: bool,
     ) -> Result<Acquired, Ending> {
-        let _waiting = Waiting::begin(self.gateway.metrics.waiters.clone());
+        let _waiting = Counted::begin(&self.gateway.metrics.waiters);
         let start = Instant::now();
         let until = start + self.gateway.policy.load().wait_for;
         let quiet = taking_over && !self.gateway.policy.load().consent;
@@ -282,7 +284,7 @@ impl Session {
                 Event::Deadline if Instant::now() < poll => continue,
                 Event::Deadline => {}
                 Event::News(news) => {
-                    self.hear_drain(line, &news)?;
+                    self.hear_node(line, &news)?;
                     if !news.look && news.used.is_none() {
                         continue;
                     }
@@ -298,12 +300,20 @@ impl Session {
                 }
             }
             poll = Instant::now() + poll_pause();
-            match self.acquire(choice.wish).await? {
-                Acquired::Waiting { position: moved, .. } => position = moved,
-                answer => {
+            let request = self.request(choice.wish);
+            let answer = self
+                .gateway
+                .lease
+                .acquire(&self.player.account, &request, false)
+                .await;
+            match answer {
+                // Who waits keeps its place while the store is away.
+                Err(StoreError::Unavailable | StoreError::NotNow(_)) => {}
+                Ok(Acquired::Waiting { position: moved, .. }) => position = moved,
+                Ok(answer) => {
                     // The word that a slot was given may have come together with word that it is to be taken
                     // again: whoever plays now looks once more.
-                    self.inbox.tell(|news| news.look = true);
+                    self.seat.tell(|news| news.look = true);
                     return Ok(answer);
                 }
             }
@@ -323,28 +333,18 @@ impl Session {
             .observe(took.as_secs_f64());
     }
 
-    pub(super) fn hear_drain(&self, line: &mut Line, news: &News) -> Result<(), Ending> {
+    /// What the node decided for all its sessions, or for this one without the store.
+    pub(super) fn hear_node(&self, line: &mut Line, news: &News) -> Result<(), Ending> {
+        match news.word {
+            Some(Word::Moved) => return Err(Ending::moved()),
+            Some(Word::End(code)) => return Err(Ending::from_elsewhere(code)),
+            None => {}
+        }
         match news.drain {
             Some(Drain::Announce(within)) => self.say_draining(line, within),
             Some(Drain::Close) => Err(Ending::draining()),
             None => Ok(()),
         }
-    }
-}
-
-/// A place in the line, counted until it is left.
-struct Waiting(IntGauge);
-
-impl Waiting {
-    fn begin(waiters: IntGauge) -> Self {
-        waiters.inc();
-        Self(waiters)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

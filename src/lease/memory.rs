@@ -1,34 +1,30 @@
-//! The store of a single node: the pure rules over a map in this process.
+//! The store of a single node: the pure rules over maps in this process.
 //!
 //! A session is a connection, so a restart, which ends every connection, loses no slot (design section 4).
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use dashmap::DashMap;
 use tokio::time::Instant;
 
-use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{AccountKey, SessionId};
+use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
-use super::account::{Account, Look};
-use super::model::{Acquire, Acquired, Entry, Fence, Fenced, Held, Millis, Resume, Resumed};
-use super::store::{Mailbox, Store, StoreError};
+use super::account::{Account, Effects, Ground};
+use super::bucket::{Bucket, Step, Upkeep};
+use super::model::{
+    Acquire, Acquired, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed, Resume, Resumed,
+};
+use super::store::{Audited, Mailbox, Store, StoreError};
 
-/// Without upkeep for this long the process itself stood still: three of its periods (rule 2).
-const GAP_MS: Millis = 7_500;
+/// So many locks; a step is microseconds.
+pub const BUCKETS: u16 = 32;
 
 /// Slots in memory.
 pub struct Memory {
-    accounts: DashMap<AccountKey, Account>,
+    buckets: Vec<Mutex<Bucket>>,
     mailbox: Arc<dyn Mailbox>,
-    /// When the upkeep last ran: a gap means that this process stood still.
-    last_upkeep: AtomicU64,
-    /// Held while waiters are forgiven a gap, so that nobody judges them meanwhile.
-    forgiving: Mutex<()>,
     /// The wall clock at the start, moved on by the monotonic clock: it never jumps.
     started: (SystemTime, Instant),
 }
@@ -37,211 +33,163 @@ impl Memory {
     /// An empty store that sends word to `mailbox`.
     #[must_use]
     pub fn new(mailbox: Arc<dyn Mailbox>) -> Self {
-        let store = Self {
-            accounts: DashMap::new(),
+        let mut store = Self {
+            buckets: Vec::new(),
             mailbox,
-            last_upkeep: AtomicU64::new(0),
-            forgiving: Mutex::new(()),
             started: (SystemTime::now(), Instant::now()),
         };
-        store.last_upkeep.store(store.clock(), Ordering::Release);
+        let step = store.now();
+        store.buckets = (0..BUCKETS).map(|_| Mutex::new(Bucket::open(&step))).collect();
         store
     }
 
-    fn clock(&self) -> Millis {
+    fn now(&self) -> Step {
         let now = self.started.0 + self.started.1.elapsed();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-    }
-
-    /// After a gap in the upkeep this process, not its waiters, was silent (rule 2).
-    fn mind_gap(&self, now: Millis) {
-        if now.saturating_sub(self.last_upkeep.load(Ordering::Acquire)) <= GAP_MS {
-            return;
-        }
-        let _forgiving = self.forgiving.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(self.last_upkeep.load(Ordering::Acquire)) > GAP_MS {
-            for mut account in self.accounts.iter_mut() {
-                account.forgive(now);
-            }
-            self.last_upkeep.store(now, Ordering::Release);
+        Step {
+            now: Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX),
+            server: 0,
+            // These data live exactly as long as this process.
+            fresh: Generation(1),
+            halves: (0, 0),
         }
     }
 
-    /// Runs one step of the rules on an account. Word goes out under the account's lock, so that two changes are
+    fn lock(&self, bucket: u16) -> MutexGuard<'_, Bucket> {
+        let bucket = &self.buckets[usize::from(bucket % BUCKETS)];
+        bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one step of the rules on an account. Word goes out under the bucket's lock, so that two changes are
     /// told in their order.
-    fn step<T>(&self, key: &AccountKey, rule: impl FnOnce(&mut Account, Millis, &mut Vec<Look>) -> T) -> T {
-        let mut looks = Vec::new();
-        let now = self.clock();
-        self.mind_gap(now);
-        let mut account = self.accounts.entry(key.clone()).or_default();
-        let before = account.entries().len();
-        let answer = rule(&mut account, now, &mut looks);
-        for look in looks {
+    fn step<T>(
+        &self,
+        key: &AccountKey,
+        rule: impl FnOnce(&mut Account, &Ground<'_>, &mut Effects) -> T,
+    ) -> T {
+        let mut bucket = self.lock(self.bucket(key));
+        let used = |bucket: &Bucket| bucket.account(key).map_or(0, |account| account.entries().len());
+        let (before, mut effects) = (used(&bucket), Effects::default());
+        let answer = bucket.step(key, &self.now(), &mut effects, rule);
+        let after = used(&bucket);
+        self.tell(key, &effects, (after != before).then_some(after));
+        answer
+    }
+
+    fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<usize>) {
+        for look in &effects.looks {
             self.mailbox.look(key, look.owner, look.session);
         }
-        let used = account.entries().len();
-        if used != before {
+        if let Some(used) = used {
             self.mailbox.slots(key, u32::try_from(used).unwrap_or(u32::MAX));
         }
-        let empty = account.is_empty();
-        drop(account);
-        if empty {
-            self.accounts.remove_if(key, |_, account| account.is_empty());
-        }
-        answer
     }
 }
 
 #[async_trait]
 impl Store for Memory {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn buckets(&self) -> u16 {
+        BUCKETS
+    }
+
+    async fn renew(&self, bucket: u16, owner: OwnerId) -> Result<Renewed, StoreError> {
+        let (mut bucket, mut upkeep) = (self.lock(bucket), Upkeep::new());
+        let renewed = bucket.renew(owner, &self.now(), &mut upkeep);
+        for (key, effects, used) in upkeep {
+            self.tell(&key, &effects, used);
+        }
+        Ok(renewed)
+    }
+
     async fn acquire(&self, account: &AccountKey, request: &Acquire) -> Result<Acquired, StoreError> {
-        Ok(self.step(account, |state, now, looks| state.acquire(request, now, looks)))
+        Ok(self.step(account, |table, ground, effects| {
+            table.acquire(request, ground, effects)
+        })?)
     }
 
     async fn resume(&self, account: &AccountKey, request: &Resume) -> Result<Resumed, StoreError> {
-        Ok(self.step(account, |state, now, looks| state.resume(request, now, looks)))
+        Ok(self.step(account, |table, ground, effects| {
+            table.resume(request, ground, effects)
+        })?)
     }
 
-    async fn release(&self, account: &AccountKey, fence: Fence, code: EndCode) -> Result<Fenced, StoreError> {
-        Ok(self.step(account, |state, now, looks| {
-            state.release(fence, code, now, looks)
+    async fn release(
+        &self,
+        account: &AccountKey,
+        holding: &Holding,
+        code: EndCode,
+    ) -> Result<Fenced, StoreError> {
+        Ok(self.step(account, |table, ground, effects| {
+            table.release(holding, code, ground, effects)
         }))
     }
 
-    async fn mark(
+    async fn order(&self, account: &AccountKey, order: Order) -> Result<Fenced, StoreError> {
+        Ok(self.step(account, |table, ground, effects| {
+            table.order(order, ground, effects)
+        })?)
+    }
+
+    async fn audit(
         &self,
-        account: &AccountKey,
-        session: SessionId,
-        code: EndCode,
-    ) -> Result<Fenced, StoreError> {
-        Ok(self.step(account, |state, _, looks| state.mark(session, code, looks)))
+        _bucket: u16,
+        _owner: OwnerId,
+        sessions: &[(AccountKey, Holding)],
+    ) -> Result<Audited, StoreError> {
+        let verdicts = sessions.iter().map(|(account, holding)| {
+            self.step(account, |table, ground, effects| {
+                let held = table.audit(holding, ground, effects)?;
+                Ok((ground.generation, held))
+            })
+        });
+        let verdicts: Vec<_> = verdicts.collect::<Result<_, StoreError>>()?;
+        Ok(Audited {
+            generation: verdicts
+                .last()
+                .map(|(generation, _)| *generation)
+                .unwrap_or_default(),
+            verdicts: verdicts.into_iter().map(|(_, held)| held).collect(),
+        })
     }
 
-    async fn refuse(&self, account: &AccountKey, fence: Fence) -> Result<Fenced, StoreError> {
-        Ok(self.step(account, |state, _, looks| state.refuse(fence, looks)))
-    }
-
-    async fn update(
+    async fn owned(
         &self,
-        account: &AccountKey,
-        fence: Fence,
-        content: Option<&Arc<str>>,
-        play_state: Option<PlayState>,
-    ) -> Result<Fenced, StoreError> {
-        Ok(self.step(account, |state, _, _| state.update(fence, content, play_state)))
-    }
-
-    async fn inspect(&self, account: &AccountKey, fence: Fence) -> Result<Held, StoreError> {
-        Ok(self
-            .accounts
-            .get(account)
-            .map_or(Held::Gone(None), |state| state.inspect(fence)))
+        bucket: u16,
+        owner: OwnerId,
+        after: Option<&(AccountKey, SessionId)>,
+    ) -> Result<Vec<(AccountKey, Fence)>, StoreError> {
+        let bucket = self.lock(bucket);
+        let all = bucket
+            .accounts()
+            .flat_map(|(key, account)| account.entries().iter().map(move |entry| (key, entry.fence())));
+        let mut owned: Vec<_> = all.filter(|(_, fence)| fence.owner == owner).collect();
+        owned.sort_unstable_by_key(|(key, fence)| (fence.session, *key));
+        let later = |(key, fence): &(&AccountKey, Fence)| {
+            after.is_none_or(|(account, session)| (fence.session, *key) > (*session, account))
+        };
+        let page = owned.into_iter().filter(later).take(100);
+        Ok(page.map(|(key, fence)| (key.clone(), fence)).collect())
     }
 
     async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError> {
-        Ok(self
-            .accounts
-            .get(account)
-            .map(|state| state.entries().to_vec())
-            .unwrap_or_default())
+        let bucket = self.lock(self.bucket(account));
+        let entries = bucket.account(account).map(|account| account.entries().to_vec());
+        Ok(entries.unwrap_or_default())
     }
 
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
-        let playing = self
-            .accounts
-            .iter()
-            .filter(|account| !account.entries().is_empty());
-        Ok(playing.take(most).map(|account| account.key().clone()).collect())
-    }
-
-    async fn renew(&self) -> Result<(), StoreError> {
-        let now = self.clock();
-        self.mind_gap(now);
-        self.last_upkeep.store(now, Ordering::Release);
-        let due = |account: &Account| account.needs_upkeep(now);
-        let keys: Vec<_> = self
-            .accounts
-            .iter()
-            .filter(|a| due(a))
-            .map(|a| a.key().clone())
-            .collect();
-        for key in keys {
-            self.step(&key, Account::expire);
+        let mut found = Vec::new();
+        for bucket in 0..BUCKETS {
+            let bucket = self.lock(bucket);
+            let playing = bucket
+                .accounts()
+                .filter(|(_, account)| !account.entries().is_empty());
+            found.extend(playing.take(most - found.len()).map(|(key, _)| key.clone()));
         }
-        Ok(())
-    }
-
-    async fn now(&self) -> Result<Millis, StoreError> {
-        Ok(self.clock())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::time::Duration;
-
-    use super::*;
-    use crate::lease::model::{Device, Wish};
-    use crate::protocol::id::OwnerId;
-
-    struct Nobody;
-
-    impl Mailbox for Nobody {
-        fn look(&self, _: &AccountKey, _: OwnerId, _: SessionId) {}
-        fn slots(&self, _: &AccountKey, _: u32) {}
-    }
-
-    fn start(number: u8) -> Acquire {
-        let id = number.to_string().into();
-        Acquire {
-            session: SessionId::from_bytes([number; 16]),
-            owner: OwnerId(1),
-            device: Arc::new(Device {
-                id,
-                name: None,
-                class: None,
-            }),
-            content: "m".into(),
-            limit: 1,
-            wish: Wish::Wait,
-            consent: false,
-            line: 10,
-        }
-    }
-
-    /// A process that stood still for 15 s has kept its waiters from asking: they keep their places.
-    #[tokio::test(start_paused = true)]
-    async fn a_stall_costs_no_waiter_its_place() {
-        let store = Memory::new(Arc::new(Nobody));
-        let account = AccountKey::new("main", "a");
-        for number in 1..=4 {
-            store.acquire(&account, &start(number)).await.unwrap();
-        }
-        tokio::time::advance(Duration::from_secs(20)).await;
-        // The last in line wakes first.
-        let answer = store.acquire(&account, &start(4)).await.unwrap();
-        assert_eq!(
-            answer,
-            Acquired::Waiting {
-                position: 3,
-                taking_over: false
-            }
-        );
-        // With the upkeep running, who does not ask for 15 s is gone.
-        for _ in 0..7 {
-            tokio::time::advance(Duration::from_millis(2_500)).await;
-            store.renew().await.unwrap();
-            store.acquire(&account, &start(4)).await.unwrap();
-        }
-        let answer = store.acquire(&account, &start(4)).await.unwrap();
-        assert_eq!(
-            answer,
-            Acquired::Waiting {
-                position: 1,
-                taking_over: false
-            }
-        );
+        Ok(found)
     }
 }

@@ -1,16 +1,21 @@
 //! The lease: who may play.
 //!
-//! Owns: the rules of an account's slots (pure, in `account` and `silence`), the store interface with its memory
-//! twin, and the service through which sockets start and end sessions.
+//! Owns: the rules of slots and of the nodes' leases (pure: `account`, `bucket`, `tenure`, `silence`), the store
+//! interface with its twins in memory and in Redis, and the service through which sockets start and end sessions.
 //! Does not: know sockets, frames or HTTP.
 //! Called by: `gateway` (players) and `api` (operators).
 
 pub mod account;
+pub mod bucket;
+mod ended;
+mod keeper;
+pub mod locals;
 pub mod memory;
 pub mod model;
 pub mod policy;
+pub mod redis;
+mod rule;
+pub mod service;
 pub mod silence;
 pub mod store;
-
-#[cfg(test)]
-mod account_properties;
+pub mod tenure;

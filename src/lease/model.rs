@@ -1,18 +1,42 @@
 //! The nouns of the lease: entries, waiters, marks, and the questions and answers of a store.
+//!
+//! Over 400 lines: it is the vocabulary that rules, stores and nodes share, data and its meaning without any rule.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{Attempt, OwnerId, SessionId};
+use crate::protocol::id::{AccountKey, Attempt, OwnerId, SessionId};
 use crate::protocol::server::{Holder, Screen};
 
 /// Milliseconds since the Unix epoch by the store's clock.
 pub type Millis = u64;
 
+/// An epoch above all others: what was ended by order never comes back (rule 8). The largest integer that every
+/// JSON reader keeps.
+pub const EPOCH_FOREVER: u64 = (1 << 53) - 1;
+
+/// One life of a bucket's data: a fresh random value, compared only for equality (rule 1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// Not confirmed by the store in any life of its data.
+    pub const NONE: Self = Self(0);
+}
+
+/// How far a play is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Progress {
+    /// Position in the content, in milliseconds.
+    pub position_ms: u64,
+    /// Time watched so far, pauses not counted, in milliseconds of the node's monotonic clock.
+    pub watched_ms: u64,
+}
+
 /// One player installation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Device {
     /// Its id, unique in the account.
     pub id: Box<str>,
@@ -23,7 +47,7 @@ pub struct Device {
 }
 
 /// A taken slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The session that holds it.
     pub session: SessionId,
@@ -31,6 +55,8 @@ pub struct Entry {
     pub owner: OwnerId,
     /// +1 each time the session moves to another socket: the fencing token.
     pub epoch: u64,
+    /// The life of the data in which its owner last confirmed it (rule 3).
+    pub generation: Generation,
     /// Who plays.
     pub device: Arc<Device>,
     /// What.
@@ -39,14 +65,21 @@ pub struct Entry {
     pub state: PlayState,
     /// Since when.
     pub started_at: Millis,
+    /// How far it was when its owner last said so,
+    pub progress: Progress,
+    /// which was then.
+    pub checkpoint: Millis,
     /// The resume that brought it to its owner.
     pub attempt: Option<Attempt>,
     /// Set when the session is to end.
     pub mark: Option<Mark>,
+    /// It came back, or was granted, without being certain of its slot: until then one that is older may take it.
+    /// Zero for all others.
+    pub settles: Millis,
 }
 
 /// Why an entry is to end. The owner's socket ends it and releases: a slot is never free while its socket is open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Mark {
     /// Ended from outside, with this code.
     Kick(EndCode),
@@ -62,7 +95,7 @@ pub enum Mark {
 }
 
 /// A refused player that chose to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Waiter {
     /// The session that it will have.
     pub session: SessionId,
@@ -83,7 +116,7 @@ pub struct Waiter {
 }
 
 /// What a start wants when no slot is free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wish {
     /// To be refused.
     Slot,
@@ -96,7 +129,7 @@ pub enum Wish {
 }
 
 /// A start. Repeating it changes nothing and gives the same answer: the session id makes it idempotent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acquire {
     /// The session, chosen by the gateway.
     pub session: SessionId,
@@ -125,6 +158,10 @@ pub enum Acquired {
         used: u32,
         /// Whether the device's own earlier session made place.
         replaced: bool,
+        /// The life of the data in which it was granted.
+        generation: Generation,
+        /// When.
+        started_at: Millis,
     },
     /// No slot.
     Denied {
@@ -147,10 +184,12 @@ pub enum Acquired {
 }
 
 /// A return to a session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Resume {
     /// The session.
     pub session: SessionId,
+    /// The epoch under which it was found: a move from any other is refused (rule 15). 0 only asks for it.
+    pub expected: u64,
     /// The asking process.
     pub owner: OwnerId,
     /// The device, when the player named one; it must be the session's.
@@ -171,12 +210,14 @@ pub enum Resumed {
         /// Slots taken.
         used: u32,
     },
+    /// It is held under this epoch, which was not the expected one.
+    At(u64),
     /// No such session, or not this device's, or about to end: an ordinary start.
     Absent,
 }
 
 /// The right to change an entry: only its present owner and epoch have it (I4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The session.
     pub session: SessionId,
@@ -197,18 +238,111 @@ pub enum Fenced {
     Gone,
 }
 
-/// What became of a session.
+/// What a node knows of a session that it holds: enough to end it, to compare it with the store, and to write it
+/// again when the store lost it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holding {
+    /// The session, its node and its epoch.
+    pub fence: Fence,
+    /// The life of the data in which the store last confirmed it; none for what was never confirmed.
+    pub generation: Generation,
+    /// Slots of the account, as its player's token and plan say.
+    pub limit: u32,
+    /// Who plays.
+    pub device: Arc<Device>,
+    /// What.
+    pub content: Arc<str>,
+    /// How.
+    pub state: PlayState,
+    /// Since when, by the store's clock; estimated when it was granted without the store.
+    pub started_at: Millis,
+    /// How far it is.
+    pub progress: Progress,
+    /// Whether somebody else may have its slot: its node's lease lapsed, or it was granted without the store. It
+    /// comes back only after those that are certain, and only below the limit (rule 5).
+    pub doubtful: bool,
+}
+
+/// What became of a session that its node holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
     /// It is held under this fence.
     Yours {
         /// Set when it is to end.
         mark: Option<Mark>,
+        /// Whether the store had lost it, or an end of it, and has it again.
+        repaired: bool,
     },
+    /// The bucket recovers and those that are certain come first: ask again in its second half.
+    Later,
     /// It moved to another socket.
     Moved,
     /// It ended; the code when that is still known.
     Gone(Option<EndCode>),
+}
+
+/// An order about a session that another node may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End it, with this code.
+    Kick {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        code: EndCode,
+    },
+    /// Its viewer's no to the take-over that asked.
+    Refuse(Fence),
+}
+
+/// Why the store did not decide. It says nothing about slots (rule 25).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotNow {
+    /// The bucket's data were lost, or may be; what is playing is written again until then.
+    Recovering {
+        /// When the bucket opens.
+        until: Millis,
+    },
+    /// The asking node's own lease in the bucket is not live (rule 4).
+    RenewFirst,
+}
+
+/// The answer to a renewal: what the node compares with its own memory (rule 12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The store's clock.
+    pub now: Millis,
+    /// The life of the bucket's data.
+    pub generation: Generation,
+    /// Where the bucket stands.
+    pub phase: Phase,
+    /// When this lease began; another value than before tells that it had run out meanwhile.
+    pub since: Millis,
+    /// Entries of this generation that the bucket holds for the node.
+    pub count: u32,
+    /// The node's sessions that are to end, a bounded number of them.
+    pub marked: Vec<(AccountKey, SessionId)>,
+    /// Entries that this renewal purged.
+    pub purged: u32,
+}
+
+/// Where a bucket stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It grants.
+    Open,
+    /// Its data were lost, or may be. First those sessions that are certain come back,
+    First {
+        /// until then,
+        until: Millis,
+        /// and the bucket opens then;
+        opens: Millis,
+    },
+    /// then the doubtful ones.
+    Second {
+        /// The bucket opens then.
+        opens: Millis,
+    },
 }
 
 impl Entry {
@@ -233,6 +367,101 @@ impl Entry {
             session: self.session,
             owner: self.owner,
             epoch: self.epoch,
+        }
+    }
+}
+
+impl Phase {
+    /// Whether the bucket does not grant yet.
+    #[must_use]
+    pub fn recovering(self) -> bool {
+        self != Self::Open
+    }
+
+    /// When it opens; none when it is open.
+    #[must_use]
+    pub fn opens(self) -> Option<Millis> {
+        match self {
+            Self::Open => None,
+            Self::First { opens, .. } | Self::Second { opens } => Some(opens),
+        }
+    }
+}
+
+impl Holding {
+    /// What a start holds once it is granted.
+    #[must_use]
+    pub fn new(request: &Acquire, generation: Generation, started_at: Millis) -> Self {
+        Self {
+            fence: Fence {
+                session: request.session,
+                owner: request.owner,
+                epoch: 1,
+            },
+            generation,
+            limit: request.limit,
+            device: Arc::clone(&request.device),
+            content: Arc::clone(&request.content),
+            state: PlayState::default(),
+            started_at,
+            progress: Progress::default(),
+            doubtful: generation == Generation::NONE,
+        }
+    }
+
+    /// What a node holds when it got this entry.
+    #[must_use]
+    pub fn of(entry: &Entry, limit: u32) -> Self {
+        Self {
+            fence: entry.fence(),
+            generation: entry.generation,
+            limit,
+            device: Arc::clone(&entry.device),
+            content: Arc::clone(&entry.content),
+            state: entry.state,
+            started_at: entry.started_at,
+            progress: entry.progress,
+            doubtful: false,
+        }
+    }
+
+    /// Something that the store holds for a node that does not know it: nothing but the right to end it.
+    #[must_use]
+    pub fn stranger(fence: Fence) -> Self {
+        Self {
+            fence,
+            generation: Generation::NONE,
+            limit: 0,
+            device: Arc::new(Device {
+                id: "".into(),
+                name: None,
+                class: None,
+            }),
+            content: "".into(),
+            state: PlayState::default(),
+            started_at: 0,
+            progress: Progress::default(),
+            doubtful: true,
+        }
+    }
+
+    /// The entry that it makes in the store.
+    #[must_use]
+    pub fn entry(&self, generation: Generation, now: Millis) -> Entry {
+        Entry {
+            session: self.fence.session,
+            owner: self.fence.owner,
+            epoch: self.fence.epoch,
+            generation,
+            device: Arc::clone(&self.device),
+            content: Arc::clone(&self.content),
+            state: self.state,
+            started_at: self.started_at,
+            progress: self.progress,
+            checkpoint: now,
+            attempt: None,
+            settles: 0,
+            mark: None,
         }
     }
 }

@@ -46,7 +46,7 @@ pub enum ClientMessage<'a> {
 }
 
 /// What a player does with its slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlayState {
     /// Playing.
@@ -58,6 +58,14 @@ pub enum PlayState {
     Buffering,
     /// In the background, as a phone in the pocket.
     Background,
+}
+
+impl PlayState {
+    /// Whether its time counts as watched.
+    #[must_use]
+    pub fn is_watching(self) -> bool {
+        self != Self::Paused
+    }
 }
 
 /// A text frame, decoded.

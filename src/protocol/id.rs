@@ -27,11 +27,11 @@ pub struct SessionId([u8; 16]);
 pub struct ResumeSecret([u8; 16]);
 
 /// One life of a gateway process, under which it holds entries; fresh at each start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnerId(pub u64);
 
 /// One try to resume, so that a repeated request gets the same answer (lease rule 15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt(pub u64);
 
 impl AccountKey {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    Result,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, Result,
 };
 
 use super::Label;
@@ -22,6 +22,25 @@ use super::Label;
 const MOST_TENANTS: usize = 1000;
 /// Label value of what has none of its own.
 const OTHER: &str = "other";
+
+/// One in a gauge, until it is dropped.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    /// One more.
+    #[must_use]
+    pub fn begin(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
 
 /// A kind of metric: makes itself known to a registry under a name and a help text.
 pub(super) trait Declare: Sized {
@@ -45,6 +64,14 @@ impl Declare for IntCounter {
 }
 
 impl Declare for IntGauge {
+    type Options = ();
+
+    fn declare(registry: &Registry, name: &str, help: &str, (): ()) -> Result<Self> {
+        register(registry, Self::new(name, help)?)
+    }
+}
+
+impl Declare for Gauge {
     type Options = ();
 
     fn declare(registry: &Registry, name: &str, help: &str, (): ()) -> Result<Self> {
@@ -127,6 +154,36 @@ impl Declare for CounterFamily {
 
     fn declare(registry: &Registry, name: &str, help: &str, (label, known): Self::Options) -> Result<Self> {
         let family = register(registry, IntCounterVec::new(Opts::new(name, help), &[label])?)?;
+        for value in known {
+            family.get_metric_with_label_values(&[*value])?;
+        }
+        Ok(Self(family))
+    }
+}
+
+/// Durations by one label whose values are literals of the code.
+#[derive(Debug)]
+pub struct TimeFamily(HistogramVec);
+
+impl TimeFamily {
+    /// Notes one.
+    pub fn observe(&self, value: &'static str, took: Duration) {
+        self.0.with_label_values(&[value]).observe(took.as_secs_f64());
+    }
+}
+
+impl Declare for TimeFamily {
+    /// Name of the label, the values that are reported from the start, and the buckets.
+    type Options = (&'static str, &'static [&'static str], &'static [f64]);
+
+    fn declare(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        (label, known, buckets): Self::Options,
+    ) -> Result<Self> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let family = register(registry, HistogramVec::new(options, &[label])?)?;
         for value in known {
             family.get_metric_with_label_values(&[*value])?;
         }

@@ -91,3 +91,23 @@ impl Label for Refusal {
         self as usize
     }
 }
+
+/// What became of an audited session (`usher_audit_sessions_total`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// The store knows it.
+    Ok,
+    /// The store had lost it and has it again.
+    Repaired,
+    /// It is over: it moved, was ended, or its slot is taken.
+    Lost,
+}
+
+impl Label for Audit {
+    const NAME: &'static str = "outcome";
+    const VALUES: &'static [&'static str] = &["ok", "repaired", "lost"];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}

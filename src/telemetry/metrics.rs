@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, Result, TextEncoder};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, Result, TextEncoder};
 
-use super::instrument::{CounterFamily, Counters, Declare, HttpCounters, HttpTimes, TenantGauges};
-use super::{Admission, Handshake, Refusal};
+use super::instrument::{
+    CounterFamily, Counters, Declare, HttpCounters, HttpTimes, TenantGauges, TimeFamily,
+};
+use super::{Admission, Audit, Handshake, Refusal};
 
 /// 0.5 ms to 5 s: an undecided start is answered within 6 s.
 const ADMISSION_SECONDS: &[f64] = &[
@@ -38,6 +40,12 @@ const LEVELS: &[f64] = &[
     0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0,
     19.0, 20.0,
 ];
+/// 0.1 ms to 5 s: a script takes Redis some tens of microseconds.
+const SCRIPT_SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+/// The scripts that Redis is asked to run.
+const SCRIPTS: &[&str] = &["renew", "acquire", "resume", "release", "mark", "audit", "list"];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
     "closed",
@@ -120,10 +128,26 @@ metrics! {
     session_duration_seconds: Histogram = SESSION_SECONDS;
     /// How much later than due a silent session's slot was freed.
     release_lateness_seconds: Histogram = LATENESS_SECONDS;
+    /// How long this node's lease in the store still lives, where it lives shortest.
+    node_lease_remaining_seconds: Gauge = ();
+    /// Sessions compared with the store, by what became of them.
+    audit_sessions_total: Counters<Audit> = ();
+    /// Sessions granted while the store was away and not confirmed yet.
+    provisional_sessions: IntGauge = ();
+    /// Sessions of dead nodes that this node's renewals dropped.
+    purged_sessions_total: IntCounter = ();
     /// Answered HTTP requests by route, method and status.
     http_requests_total: HttpCounters = ();
     /// Time from a request's headers to its answer, by route.
     http_request_duration_seconds: HttpTimes = REQUEST_SECONDS;
+    /// 1 while Redis answers, 0 while it does not or none is configured.
+    redis_up: IntGauge = ();
+    /// Scripts that Redis was asked to run.
+    redis_commands_total: CounterFamily = ("script", SCRIPTS);
+    /// Scripts that failed: unavailable (no answer in time), refused (answered with an error).
+    redis_errors_total: CounterFamily = ("kind", &["unavailable", "refused"]);
+    /// Time from asking Redis to run a script to its answer or failure.
+    redis_duration_seconds: TimeFamily = ("script", SCRIPTS, SCRIPT_SECONDS);
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];
 }
@@ -196,6 +220,10 @@ mod tests {
             "usher_tls_handshakes_total{outcome=\"resumed\"} 0",
             "usher_concurrency_level_bucket{le=\"20\"} 0",
             "usher_release_lateness_seconds_bucket{le=\"0.25\"} 0",
+            "usher_redis_up 0",
+            "usher_redis_commands_total{script=\"renew\"} 0",
+            "usher_redis_errors_total{kind=\"unavailable\"} 0",
+            "usher_redis_duration_seconds_count{script=\"audit\"} 0",
             "# HELP usher_waiters Players that wait for a slot.",
             "# TYPE usher_session_duration_seconds histogram",
         ] {

@@ -11,8 +11,10 @@ mod metrics;
 mod request_id;
 mod rotate;
 
-pub use instrument::{CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, method_label};
-pub use label::{Admission, Handshake, Label, Refusal};
+pub use instrument::{
+    Counted, CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, TimeFamily, method_label,
+};
+pub use label::{Admission, Audit, Handshake, Label, Refusal};
 pub use logging::{LogError, LogHandle, init};
 pub use metrics::Metrics;
 pub use request_id::RequestId;

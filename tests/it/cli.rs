@@ -172,6 +172,7 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
             "--device",
         ),
         (&["serve", "--config", "absent.toml"], "absent.toml"),
+        (&["serve", "--redis", "redis://"], "redis.url"),
     ] {
         let ran = place.run(&[HMAC], arguments);
         assert!(ran.complaint(2).contains(named), "{arguments:?}: {}", ran.stderr);
@@ -211,6 +212,8 @@ fn check_config_shows_what_holds_and_masks_secrets() {
         ("USHER_LISTEN__ADMIN", "127.0.0.1:4444"),
         ("USHER_DATA__DIR", "from-environment"),
         ("USHER_AUTH__HMAC_SECRET_FILE", "secret"),
+        ("USHER_REDIS__URL", "redis://from-environment"),
+        ("USHER_REDIS__PASSWORD_FILE", "secret"),
         ("USHER_PLANS__FAMILY__LIMIT", "5"),
         ("USHER_LIMITS__EXEMPT_ADDRESSES", ""),
         // What Kubernetes puts there for a service called usher.
@@ -226,8 +229,19 @@ fn check_config_shows_what_holds_and_masks_secrets() {
         Some(7),
         "the file still counts"
     );
-    let flags = ["--listen", "127.0.0.1:5555", "--data-dir", "from-flag"];
+    let flags = [
+        "--listen",
+        "127.0.0.1:5555",
+        "--data-dir",
+        "from-flag",
+        "--redis",
+        "rediss+cluster://gate:hunter4@from-flag,b",
+    ];
     let (all, _) = check(&environment, &flags);
+    assert_eq!(both["redis"]["url"].as_str(), Some("redis://from-environment"));
+    assert_eq!(both["redis"]["password"].as_str(), Some("***"));
+    let masked = "rediss+cluster://gate:***@from-flag,b";
+    assert_eq!(all["redis"]["url"].as_str(), Some(masked));
     assert_eq!(shown(&all), ["127.0.0.1:5555", "127.0.0.1:4444"]);
     assert_eq!(all["data"]["dir"].as_str(), Some("from-flag"));
     // What is printed is itself a configuration, with the same meaning.

@@ -3,46 +3,37 @@
 //! A store joins with a [`Bench`] and one line `store_contract!(name, ItsBench)`. The tests speak only through the
 //! store interface and wait for word, which may come late; they never expect that no word comes.
 
+mod audits;
+mod bench;
 mod fences;
 mod histories;
+mod leases;
 mod line;
 mod races;
+mod redis_bench;
 mod resumes;
 mod starts;
 mod takeovers;
+mod twin;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use usher::lease::memory::Memory;
-use usher::lease::model::{Acquire, Acquired, Device, Fence, Fenced, Held, Mark, Wish};
-use usher::lease::store::{Mailbox, Store};
+use usher::lease::model::{
+    Acquire, Acquired, Device, Entry, Fence, Fenced, Generation, Held, Holding, Mark, Millis, NotNow, Order,
+    Renewed, Wish,
+};
+use usher::lease::store::{Mailbox, StoreError};
 use usher::protocol::close::EndCode;
 use usher::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use crate::harness::SOON;
 
-/// A store under test, fresh and empty for each test.
-pub(crate) trait Bench: Sized + 'static {
-    /// Random histories of each kind.
-    const HISTORIES: u32;
-    /// Runs a test that lets time pass.
-    fn run(test: impl AsyncFnOnce(Self));
-    /// Runs a test on several threads. It does not let time pass.
-    fn race(test: impl AsyncFnOnce(Self));
-    /// One more process that shares the slots, under an owner of its own.
-    async fn node(&self) -> Node;
-    /// Lets this much of the store's time pass. Every node's own lease is kept meanwhile; nobody else's is.
-    async fn pass(&self, time: Duration);
-}
+pub(crate) use bench::{Bench, Kept, Node};
 
-/// A process, as its store knows it.
-pub(crate) struct Node {
-    pub(crate) owner: OwnerId,
-    pub(crate) store: Arc<dyn Store>,
-    /// The word that comes to this process; that of others may come here too.
-    pub(crate) mail: Arc<Mail>,
-}
+/// What a node is told whose own lease in the bucket is not live.
+const RENEW_FIRST: StoreError = StoreError::NotNow(NotNow::RenewFirst);
 
 /// Keeps the word that a store sends.
 #[derive(Default)]
@@ -65,6 +56,8 @@ impl Mailbox for Mail {
 pub(crate) struct Desk {
     pub(crate) node: Node,
     pub(crate) account: AccountKey,
+    /// The life of the account's bucket when the desk was opened; it is the same to the end of a test.
+    pub(crate) generation: Generation,
 }
 
 /// Places in the line, unless a test says otherwise.
@@ -72,18 +65,63 @@ const LINE: u32 = 3;
 
 impl Desk {
     async fn open(bench: &impl Bench) -> Self {
+        Self::of(bench.node().await, AccountKey::new("main", "a")).await
+    }
+
+    async fn of(node: Node, account: AccountKey) -> Self {
+        let bucket = node.store.bucket(&account);
+        let generation = node.store.renew(bucket, node.owner).await.unwrap().generation;
+        assert_ne!(generation, Generation::NONE);
         Self {
-            node: bench.node().await,
-            account: AccountKey::new("main", "a"),
+            node,
+            account,
+            generation,
         }
     }
 
     /// The same account through another node.
     async fn beside(&self, bench: &impl Bench) -> Self {
+        Self::of(bench.node().await, self.account.clone()).await
+    }
+
+    /// Another account through this node, in the same bucket.
+    fn at(&self, account: AccountKey) -> Self {
         Self {
-            node: bench.node().await,
-            account: self.account.clone(),
+            node: self.node.clone(),
+            account,
+            generation: self.generation,
         }
+    }
+
+    /// Other accounts of this bucket.
+    fn sisters(&self) -> impl Iterator<Item = Self> {
+        let names = (0..).map(|number: u32| AccountKey::new("main", &format!("sister{number}")));
+        let sisters = names.filter(|account| self.node.store.bucket(account) == self.bucket());
+        sisters.map(|account| self.at(account))
+    }
+
+    fn bucket(&self) -> u16 {
+        self.node.store.bucket(&self.account)
+    }
+
+    /// Renews the node's lease in the account's bucket.
+    async fn renew(&self) -> Renewed {
+        self.node
+            .store
+            .renew(self.bucket(), self.node.owner)
+            .await
+            .unwrap()
+    }
+
+    /// The store's clock, told by another bucket: nothing happens in this one.
+    async fn now(&self) -> Millis {
+        let other = (self.bucket() + 1) % self.node.store.buckets();
+        assert_ne!(
+            other,
+            self.bucket(),
+            "a store under test has two buckets at least"
+        );
+        self.node.store.renew(other, self.node.owner).await.unwrap().now
     }
 
     /// A start of player `number`: its session, on a device of its own, at a limit of three.
@@ -100,8 +138,10 @@ impl Desk {
         }
     }
 
+    /// The answer to a start, without what [`granted`] cannot know: when, and in which life of the data. A test of
+    /// its own looks at those.
     async fn acquire(&self, request: &Acquire) -> Acquired {
-        self.node.store.acquire(&self.account, request).await.unwrap()
+        plain(self.node.store.acquire(&self.account, request).await.unwrap())
     }
 
     /// Asks for this player's slot and must get it.
@@ -125,25 +165,73 @@ impl Desk {
         }
     }
 
-    async fn release(&self, fence: Fence, code: EndCode) -> Fenced {
-        self.node.store.release(&self.account, fence, code).await.unwrap()
+    /// What a node that has player `number` under this fence knows of it: it plays as it started, and the store has
+    /// confirmed it in its present life.
+    fn holding(&self, fence: Fence) -> Holding {
+        let player = (0..=u8::MAX).find(|number| session(*number) == fence.session);
+        let request = self.start(player.unwrap(), Wish::Slot);
+        Holding {
+            fence,
+            ..Holding::new(&request, self.generation, 1)
+        }
     }
 
+    async fn release(&self, fence: Fence, code: EndCode) -> Fenced {
+        self.end(&self.holding(fence), code).await
+    }
+
+    async fn end(&self, holding: &Holding, code: EndCode) -> Fenced {
+        self.node
+            .store
+            .release(&self.account, holding, code)
+            .await
+            .unwrap()
+    }
+
+    /// Audits one session on behalf of whoever its fence names.
+    async fn audit(&self, holding: &Holding) -> Result<Held, StoreError> {
+        let question = [(self.account.clone(), holding.clone())];
+        let owner = holding.fence.owner;
+        let audited = self.node.store.audit(self.bucket(), owner, &question).await?;
+        assert_eq!((audited.verdicts.len(), audited.generation), (1, self.generation));
+        Ok(audited.verdicts[0].clone())
+    }
+
+    /// What became of the session under this fence. It confirms that the player plays as it started.
     async fn inspect(&self, fence: Fence) -> Held {
-        self.node.store.inspect(&self.account, fence).await.unwrap()
+        self.audit(&self.holding(fence)).await.unwrap()
     }
 
     async fn mark(&self, fence: Fence) -> Option<Mark> {
         match self.inspect(fence).await {
-            Held::Yours { mark } => mark,
+            Held::Yours {
+                mark,
+                repaired: false,
+            } => mark,
             other => panic!("{fence:?} is {other:?}"),
         }
     }
 
+    async fn order(&self, order: Order) -> Fenced {
+        self.node.store.order(&self.account, order).await.unwrap()
+    }
+
+    async fn kick(&self, number: u8, code: EndCode) -> Fenced {
+        let session = session(number);
+        self.order(Order::Kick { session, code }).await
+    }
+
+    async fn refuse(&self, fence: Fence) -> Fenced {
+        self.order(Order::Refuse(fence)).await
+    }
+
+    async fn entries(&self) -> Vec<Entry> {
+        self.node.store.list(&self.account).await.unwrap()
+    }
+
     /// Who plays, in the order of the grants.
     async fn playing(&self) -> Vec<SessionId> {
-        let entries = self.node.store.list(&self.account).await.unwrap();
-        entries.iter().map(|entry| entry.session).collect()
+        self.entries().await.iter().map(|entry| entry.session).collect()
     }
 
     /// Waits until this node was told to look at the player's session, and forgets that it was.
@@ -199,10 +287,24 @@ fn device(number: u8) -> Arc<Device> {
     })
 }
 
+fn plain(answer: Acquired) -> Acquired {
+    match answer {
+        Acquired::Granted { used, replaced, .. } => Acquired::Granted {
+            used,
+            replaced,
+            generation: Generation::NONE,
+            started_at: 0,
+        },
+        other => other,
+    }
+}
+
 const fn granted(used: u32) -> Acquired {
     Acquired::Granted {
         used,
         replaced: false,
+        generation: Generation::NONE,
+        started_at: 0,
     }
 }
 
@@ -220,6 +322,17 @@ const fn taking_over(position: u32) -> Acquired {
     }
 }
 
+const fn yours(mark: Option<Mark>) -> Held {
+    Held::Yours {
+        mark,
+        repaired: false,
+    }
+}
+
+const fn gone(code: EndCode) -> Held {
+    Held::Gone(Some(code))
+}
+
 /// Declares the suite for one bench. A new test is added here once, and every store runs it.
 macro_rules! store_contract {
     ($name:ident, $bench:ty) => {
@@ -234,6 +347,7 @@ macro_rules! store_contract {
             starts::accounts_and_tenants_never_meet,
             starts::an_account_is_listed_while_somebody_plays,
             starts::everybody_hears_how_many_slots_are_taken,
+            starts::a_grant_tells_its_time_and_the_life_of_the_data,
             line::first_come_first_served,
             line::the_line_is_bounded,
             line::a_waiter_that_stops_asking_is_skipped,
@@ -256,11 +370,35 @@ macro_rules! store_contract {
             resumes::a_resume_of_a_kicked_session_ends_it,
             resumes::a_resume_of_a_victim_ends_it_and_hands_over,
             resumes::a_resume_takes_an_open_question_along,
+            resumes::a_resume_from_another_epoch_is_told_the_present_one,
+            resumes::the_same_attempt_is_answered_before_its_epoch_is_looked_at,
             fences::only_the_present_owner_and_epoch_change_a_session,
             fences::what_is_absent_is_gone,
-            fences::an_update_is_shown_to_others,
+            fences::a_higher_epoch_wins,
             fences::a_kick_is_carried_out_by_the_owner,
             fences::a_kick_stands_above_a_take_over,
+            audits::an_audit_is_shown_to_others,
+            audits::a_stale_epoch_has_moved_and_changes_nothing,
+            audits::what_another_life_lost_is_written_again,
+            audits::what_another_life_lost_ends_when_its_place_is_taken,
+            audits::what_was_never_confirmed_ends_as_refused_when_there_is_no_place,
+            audits::of_those_without_a_certain_slot_the_oldest_stay,
+            audits::what_has_ended_is_not_written_again,
+            audits::sessions_are_audited_together,
+            audits::what_a_node_holds_is_told_in_pages,
+            audits::a_stranger_is_released,
+            leases::a_node_whose_lease_lapsed_renews_first,
+            leases::what_a_dead_node_held_is_free_for_the_next_start,
+            leases::what_a_dead_node_held_goes_to_those_who_wait,
+            leases::a_renewal_purges_what_dead_nodes_left,
+            leases::the_waiter_of_a_dead_node_is_skipped,
+            leases::a_taker_has_the_slot_of_a_victim_whose_node_died,
+            leases::the_end_of_a_kicked_session_keeps_its_code_when_its_node_died,
+            leases::a_session_of_a_dead_node_may_be_resumed_elsewhere,
+            leases::what_was_purged_is_not_resumed,
+            leases::a_lease_begins_anew_only_after_it_ran_out,
+            leases::a_renewal_tells_what_the_node_holds,
+            leases::a_renewal_tells_which_sessions_are_to_end,
         ] race: [
             races::two_hundred_starts_grant_exactly_the_limit,
             races::one_start_many_times_is_one_session,
@@ -284,12 +422,13 @@ macro_rules! store_contract {
 }
 
 store_contract!(memory, MemoryBench);
+store_contract!(redis, redis_bench::RedisBench);
 
 /// The memory store under a paused clock: time passes only when a test says so.
 pub(crate) struct MemoryBench {
     store: Arc<Memory>,
     mail: Arc<Mail>,
-    nodes: std::cell::Cell<u64>,
+    kept: Kept,
 }
 
 impl MemoryBench {
@@ -298,7 +437,7 @@ impl MemoryBench {
         Self {
             store: Arc::new(Memory::new(mail.clone())),
             mail,
-            nodes: std::cell::Cell::new(0),
+            kept: Kept::default(),
         }
     }
 }
@@ -318,23 +457,19 @@ impl Bench for MemoryBench {
         runtime.block_on(async { test(Self::new()).await });
     }
 
-    async fn node(&self) -> Node {
-        self.nodes.set(self.nodes.get() + 1);
+    async fn join(&self) -> Node {
         Node {
-            owner: OwnerId(self.nodes.get()),
+            owner: self.kept.next_owner(),
             store: self.store.clone(),
             mail: self.mail.clone(),
         }
     }
 
-    async fn pass(&self, time: Duration) {
-        // As often as a node does its upkeep.
-        const UPKEEP: Duration = Duration::from_millis(2_500);
-        let end = tokio::time::Instant::now() + time;
-        while tokio::time::Instant::now() + UPKEEP < end {
-            tokio::time::advance(UPKEEP).await;
-            self.store.renew().await.unwrap();
-        }
-        tokio::time::advance(end - tokio::time::Instant::now()).await;
+    fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::advance(time).await;
     }
 }

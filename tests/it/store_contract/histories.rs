@@ -1,22 +1,27 @@
 //! Random histories: every answer of the store is that of a reference.
 //!
-//! One reference is the pure rules, driven directly at the same times; the other knows nothing of them, a queue as
-//! one would write it down first. Time passes in steps of 7 s, of which no sum comes near the 15 s of a waiter or the
-//! 60 s of a tombstone, so that a store on a real clock gives the same answers.
+//! One reference is the pure rules, driven beside the store step by step ([`Twin`]); the other knows nothing of them,
+//! a queue as one would write it down first. Time passes in steps of 7 s, or in which a node's lease runs out, of
+//! which no sum comes near the 15 s of a waiter or the 60 s of a tombstone, so that a store on a real clock gives the
+//! same answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use usher::lease::account::{Account, TOMBSTONE_MS, WAITER_STALE_MS};
-use usher::lease::model::{Acquire, Acquired, Entry, Fence, Fenced, Held, Millis, Resume, Resumed, Wish};
+use usher::lease::account::{TOMBSTONE_MS, WAITER_STALE_MS};
+use usher::lease::model::{
+    Acquire, Acquired, Entry, Fence, Fenced, Generation, Holding, Millis, Progress, Resume, Wish,
+};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
-use usher::protocol::id::Attempt;
+use usher::protocol::id::{AccountKey, Attempt};
 
-use super::{Bench, Desk, LINE, device, session};
+use super::twin::Twin;
+use super::{Bench, Desk, LINE, Node, device, session};
 
 const TICK: Duration = Duration::from_secs(7);
 
@@ -28,30 +33,89 @@ const PLAYERS: u8 = 10;
 /// Devices are fewer than players: some start again on their own device.
 const DEVICES: u8 = 7;
 
+/// In which life of the data the asking node last had its session confirmed.
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    This,
+    Another,
+    None,
+}
+
+/// Below, at or above the epoch under which a session is held.
+#[derive(Clone, Copy, Debug)]
+enum Epoch {
+    Below,
+    Present,
+    Above,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Start { player: u8, wish: u8, consent: bool },
-    Resume { player: u8, foreign: bool, attempt: u64 },
-    Release { player: u8, stale: bool },
-    Kick { player: u8 },
-    Refuse { player: u8 },
-    Update { player: u8, stale: bool },
+    Start {
+        node: usize,
+        player: u8,
+        wish: u8,
+        consent: bool,
+    },
+    Resume {
+        node: usize,
+        player: u8,
+        foreign: bool,
+        attempt: u64,
+        expected: Epoch,
+    },
+    Release {
+        player: u8,
+        epoch: Epoch,
+        life: Life,
+    },
+    Audit {
+        player: u8,
+        foreign: bool,
+        epoch: Epoch,
+        life: Life,
+        doubtful: bool,
+    },
+    Kick {
+        player: u8,
+    },
+    Refuse {
+        player: u8,
+        epoch: Epoch,
+    },
     Tick,
+    Lapse {
+        node: usize,
+    },
+    Rejoin {
+        node: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let player = 0..PLAYERS;
+    let node = || 0..2_usize;
     let odd = || (0..5u8).prop_map(|roll| roll == 0);
+    let epoch = || prop_oneof![1 => Just(Epoch::Below), 6 => Just(Epoch::Present), 1 => Just(Epoch::Above)];
+    let life = || prop_oneof![4 => Just(Life::This), 2 => Just(Life::Another), 1 => Just(Life::None)];
     prop_oneof![
-        8 => (player.clone(), 0..4u8, any::<bool>())
-            .prop_map(|(player, wish, consent)| Step::Start { player, wish, consent }),
-        2 => (player.clone(), odd(), 0..3u64)
-            .prop_map(|(player, foreign, attempt)| Step::Resume { player, foreign, attempt }),
-        4 => (player.clone(), odd()).prop_map(|(player, stale)| Step::Release { player, stale }),
-        1 => player.clone().prop_map(|player| Step::Kick { player }),
-        1 => player.clone().prop_map(|player| Step::Refuse { player }),
-        1 => (player, odd()).prop_map(|(player, stale)| Step::Update { player, stale }),
-        2 => Just(Step::Tick),
+        12 => (node(), player.clone(), 0..4u8, any::<bool>())
+            .prop_map(|(node, player, wish, consent)| Step::Start { node, player, wish, consent }),
+        3 => (node(), player.clone(), odd(), 0..3u64, epoch())
+            .prop_map(|(node, player, foreign, attempt, expected)| Step::Resume {
+                node, player, foreign, attempt, expected
+            }),
+        6 => (player.clone(), epoch(), life())
+            .prop_map(|(player, epoch, life)| Step::Release { player, epoch, life }),
+        4 => (player.clone(), odd(), epoch(), life(), any::<bool>())
+            .prop_map(|(player, foreign, epoch, life, doubtful)| Step::Audit {
+                player, foreign, epoch, life, doubtful
+            }),
+        2 => player.clone().prop_map(|player| Step::Kick { player }),
+        2 => (player, epoch()).prop_map(|(player, epoch)| Step::Refuse { player, epoch }),
+        3 => Just(Step::Tick),
+        1 => node().prop_map(|node| Step::Lapse { node }),
+        1 => node().prop_map(|node| Step::Rejoin { node }),
     ]
 }
 
@@ -72,154 +136,165 @@ fn check<B: Bench>(property: &impl AsyncFn(B, &[Step])) {
 
 pub(super) fn answers_are_those_of_the_rules<B: Bench>() {
     check::<B>(&async |bench, steps| {
-        let desk = Desk::open(&bench).await;
-        let mut rules = Account::default();
+        let stage = Stage::open(&bench).await;
         for step in steps {
             bench.pass(BREATH).await;
-            compare_with_rules(&bench, &desk, &mut rules, step).await;
-            let entries = desk.node.store.list(&desk.account).await.unwrap();
-            assert_eq!(timeless(entries), timeless(rules.entries().to_vec()), "{step:?}");
+            stage.run(&bench, step).await;
+            // The twin compares all of them.
+            let desk = &stage.desks[0];
+            desk.entries().await;
+            desk.node.store.accounts(10).await.unwrap();
+            for desk in &stage.desks {
+                desk.node
+                    .store
+                    .owned(desk.bucket(), desk.node.owner, None)
+                    .await
+                    .unwrap();
+            }
         }
     });
 }
 
-/// Two clocks may differ by a little; the order of the entries says enough.
-fn timeless(mut entries: Vec<Entry>) -> Vec<Entry> {
-    for entry in &mut entries {
-        entry.started_at = 0;
-    }
-    entries
+/// Two nodes at one account, beside the rules, and a third that only lives.
+struct Stage {
+    desks: [Desk; 2],
+    twin: Arc<Twin>,
 }
 
-async fn compare_with_rules(bench: &impl Bench, desk: &Desk, rules: &mut Account, step: &Step) {
-    let (store, account, looks) = (&desk.node.store, &desk.account, &mut Vec::new());
-    let now = store.now().await.unwrap();
-    match *step {
-        Step::Start {
-            player,
-            wish,
-            consent,
-        } => {
-            let wish = [
-                Wish::Slot,
-                Wish::Wait,
-                Wish::Oldest,
-                Wish::TakeOver(session(player ^ 1)),
-            ][usize::from(wish)];
-            // A limit of its own, for life: zero to four.
-            let request = Acquire {
+impl Stage {
+    async fn open(bench: &impl Bench) -> Self {
+        let witness = bench.join().await;
+        let account = AccountKey::new("main", "a");
+        let twin = Arc::new(Twin::new(Arc::clone(&witness.store), account.clone(), witness.owner).await);
+        let through = |node: Node| Node {
+            store: twin.clone(),
+            ..node
+        };
+        bench.keep(&through(witness)).await;
+        let mut desks = Vec::new();
+        for _ in 0..2 {
+            let node = through(bench.join().await);
+            bench.keep(&node).await;
+            desks.push(Desk::of(node, account.clone()).await);
+        }
+        let Ok(desks) = desks.try_into() else {
+            unreachable!()
+        };
+        Self { desks, twin }
+    }
+
+    /// The fence under which the player's session is held, or one of another epoch.
+    fn fence(&self, player: u8, epoch: Epoch) -> Fence {
+        let entries = self.twin.entries();
+        let entry = entries.iter().find(|entry| entry.session == session(player));
+        let fence = entry.map_or(self.desks[0].fence(player, 1), Entry::fence);
+        let epoch = match epoch {
+            // An absent session has none below its first.
+            Epoch::Below => fence.epoch - u64::from(entry.is_some()),
+            Epoch::Present => fence.epoch,
+            Epoch::Above => fence.epoch + 1,
+        };
+        Fence { epoch, ..fence }
+    }
+
+    fn holding(&self, fence: Fence, player: u8, life: Life) -> Holding {
+        Holding {
+            limit: limit(player),
+            device: device(player % DEVICES),
+            generation: match life {
+                Life::This => self.desks[0].generation,
+                Life::Another => Generation(u64::MAX),
+                Life::None => Generation::NONE,
+            },
+            ..self.desks[0].holding(fence)
+        }
+    }
+
+    async fn run(&self, bench: &impl Bench, step: &Step) {
+        let desk = &self.desks[0];
+        let (store, account) = (&desk.node.store, &desk.account);
+        match *step {
+            Step::Start {
+                node,
+                player,
+                wish,
                 consent,
-                device: device(player % DEVICES),
-                limit: u32::from(player % 5),
-                ..desk.start(player, wish)
-            };
-            let expected = match rules.acquire(&request, now, looks) {
-                Acquired::Denied {
-                    refused,
-                    holders,
-                    line_open,
-                } => Acquired::Denied {
-                    refused,
-                    holders: timeless(holders),
-                    line_open,
-                },
-                other => other,
-            };
-            let answer = match desk.acquire(&request).await {
-                Acquired::Denied {
-                    refused,
-                    holders,
-                    line_open,
-                } => Acquired::Denied {
-                    refused,
-                    holders: timeless(holders),
-                    line_open,
-                },
-                other => other,
-            };
-            assert_eq!(answer, expected, "{step:?}");
-        }
-        Step::Resume {
-            player,
-            foreign,
-            attempt,
-        } => {
-            let request = Resume {
-                session: session(player),
-                owner: desk.node.owner,
-                device: Some(device(if foreign { 99 } else { player % DEVICES }).id.clone()),
-                content: "next".into(),
-                attempt: Attempt(attempt),
-            };
-            let timeless = |answer| match answer {
-                Resumed::Moved { entry, used } => Some((
-                    Entry {
-                        started_at: 0,
-                        ..entry
-                    },
-                    used,
-                )),
-                Resumed::Absent => None,
-            };
-            let expected = timeless(rules.resume(&request, now, looks));
-            assert_eq!(
-                timeless(store.resume(account, &request).await.unwrap()),
+            } => {
+                let wish = [
+                    Wish::Slot,
+                    Wish::Wait,
+                    Wish::Oldest,
+                    Wish::TakeOver(session(player ^ 1)),
+                ][usize::from(wish)];
+                let request = Acquire {
+                    consent,
+                    device: device(player % DEVICES),
+                    limit: limit(player),
+                    ..self.desks[node].start(player, wish)
+                };
+                let _ = store.acquire(account, &request).await;
+            }
+            Step::Resume {
+                node,
+                player,
+                foreign,
+                attempt,
                 expected,
-                "{step:?}"
-            );
-        }
-        Step::Release { player, stale } => {
-            let fence = present(desk, rules, player, stale);
-            let expected = rules.release(fence, EndCode::Stopped, now, looks);
-            assert_eq!(desk.release(fence, EndCode::Stopped).await, expected, "{step:?}");
-        }
-        Step::Kick { player } => {
-            let expected = rules.mark(session(player), EndCode::EndedByOperator, looks);
-            let answer = store
-                .mark(account, session(player), EndCode::EndedByOperator)
-                .await;
-            assert_eq!(answer, Ok(expected), "{step:?}");
-        }
-        Step::Refuse { player } => {
-            let fence = present(desk, rules, player, false);
-            let expected = rules.refuse(fence, looks);
-            assert_eq!(store.refuse(account, fence).await, Ok(expected), "{step:?}");
-        }
-        Step::Update { player, stale } => {
-            let (fence, content) = (present(desk, rules, player, stale), "new".into());
-            let expected = rules.update(fence, Some(&content), Some(PlayState::Paused));
-            let answer = store
-                .update(account, fence, Some(&content), Some(PlayState::Paused))
-                .await;
-            assert_eq!(answer, Ok(expected), "{step:?}");
-            let expected = rules.inspect(fence);
-            let answer = store.inspect(account, fence).await.unwrap();
-            // How long beyond its time an end is remembered is nobody's promise.
-            let both_gone = matches!((&answer, &expected), (Held::Gone(_), Held::Gone(_)));
-            assert!(
-                both_gone || answer == expected,
-                "{step:?}: {answer:?}, not {expected:?}"
-            );
-        }
-        Step::Tick => {
-            bench.pass(TICK).await;
-            store.renew().await.unwrap();
-            rules.expire(store.now().await.unwrap(), looks);
+            } => {
+                let request = Resume {
+                    session: session(player),
+                    expected: self.fence(player, expected).epoch,
+                    owner: self.desks[node].node.owner,
+                    device: Some(device(if foreign { 99 } else { player % DEVICES }).id.clone()),
+                    content: "next".into(),
+                    attempt: Attempt(attempt),
+                };
+                let _ = store.resume(account, &request).await;
+            }
+            Step::Release { player, epoch, life } => {
+                let holding = self.holding(self.fence(player, epoch), player, life);
+                desk.end(&holding, EndCode::Stopped).await;
+            }
+            Step::Audit {
+                player,
+                foreign,
+                epoch,
+                life,
+                doubtful,
+            } => {
+                let mut fence = self.fence(player, epoch);
+                if foreign {
+                    let mut owners = self.desks.iter().map(|desk| desk.node.owner);
+                    fence.owner = owners.find(|owner| *owner != fence.owner).unwrap_or(fence.owner);
+                }
+                let holding = Holding {
+                    content: "new".into(),
+                    state: PlayState::Paused,
+                    progress: Progress {
+                        position_ms: 3,
+                        watched_ms: 2,
+                    },
+                    doubtful,
+                    ..self.holding(fence, player, life)
+                };
+                let _ = desk.audit(&holding).await;
+            }
+            Step::Kick { player } => {
+                desk.kick(player, EndCode::EndedByOperator).await;
+            }
+            Step::Refuse { player, epoch } => {
+                desk.refuse(self.fence(player, epoch)).await;
+            }
+            Step::Tick => bench.pass(TICK).await,
+            Step::Lapse { node } => bench.lapse(&self.desks[node].node).await,
+            Step::Rejoin { node } => bench.keep(&self.desks[node].node).await,
         }
     }
 }
 
-/// The fence under which the player's session is held, or the one before.
-fn present(desk: &Desk, rules: &Account, player: u8, stale: bool) -> Fence {
-    let entry = rules
-        .entries()
-        .iter()
-        .find(|entry| entry.session == session(player));
-    let fence = entry.map_or(desk.fence(player, 1), Entry::fence);
-    Fence {
-        epoch: fence.epoch - u64::from(stale),
-        ..fence
-    }
+/// A limit of its own, for life: zero to four.
+fn limit(player: u8) -> u32 {
+    u32::from(player % 5)
 }
 
 /// Three slots and a line, without take-overs.
@@ -317,7 +392,7 @@ pub(super) fn answers_are_those_of_a_simple_queue<B: Bench>() {
         let mut queue = Queue::default();
         for step in steps {
             bench.pass(BREATH).await;
-            let now = desk.node.store.now().await.unwrap();
+            let now = desk.now().await;
             match *step {
                 Step::Start { player, wish, .. } => {
                     let wish = if wish % 2 == 0 { Wish::Slot } else { Wish::Wait };
@@ -336,10 +411,7 @@ pub(super) fn answers_are_those_of_a_simple_queue<B: Bench>() {
                         "{step:?}"
                     );
                 }
-                Step::Tick => {
-                    bench.pass(TICK).await;
-                    desk.node.store.renew().await.unwrap();
-                }
+                Step::Tick => bench.pass(TICK).await,
                 _ => {}
             }
             let playing: Vec<_> = queue.playing.iter().map(|player| session(*player)).collect();
@@ -350,7 +422,7 @@ pub(super) fn answers_are_those_of_a_simple_queue<B: Bench>() {
 
 fn simple(answer: Acquired) -> Answer {
     match answer {
-        Acquired::Granted { used, replaced } => Answer::Plays {
+        Acquired::Granted { used, replaced, .. } => Answer::Plays {
             of: used as usize,
             replaced,
         },

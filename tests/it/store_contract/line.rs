@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use usher::lease::account::WAITER_STALE_MS;
-use usher::lease::model::{Acquire, Acquired, Fenced, Held, Wish};
+use usher::lease::model::{Acquire, Acquired, Fenced, Wish};
 use usher::protocol::close::EndCode;
 
-use super::{Bench, Desk, LINE, granted, session, taking_over, waiting};
+use super::{Bench, Desk, LINE, gone, granted, session, taking_over, waiting};
 
 pub(super) async fn first_come_first_served<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
@@ -31,7 +31,7 @@ pub(super) async fn first_come_first_served<B: Bench>(bench: B) {
     assert_eq!(beside.acquire(&first).await, granted(3));
     assert_eq!(desk.acquire(&second).await, waiting(1));
     assert_eq!(desk.playing().await, [1, 3, 4].map(session));
-    let entry = &desk.node.store.list(&desk.account).await.unwrap()[2];
+    let entry = &desk.entries().await[2];
     assert_eq!((entry.fence(), &*entry.content), (beside.fence(4, 1), "m4"));
     assert_eq!(
         beside.release(beside.fence(4, 1), EndCode::Stopped).await,
@@ -124,10 +124,7 @@ pub(super) async fn a_waiter_may_leave<B: Bench>(bench: B) {
     assert_eq!(desk.acquire(&staying).await, waiting(1));
     // A poll that was under way.
     assert_eq!(desk.acquire(&leaving).await, Acquired::Ended(EndCode::Stopped));
-    assert_eq!(
-        desk.inspect(desk.fence(4, 1)).await,
-        Held::Gone(Some(EndCode::Stopped))
-    );
+    assert_eq!(desk.inspect(desk.fence(4, 1)).await, gone(EndCode::Stopped));
     desk.release(fences[0], EndCode::Stopped).await;
     assert_eq!(desk.acquire(&staying).await, granted(3));
 }

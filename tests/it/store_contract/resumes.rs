@@ -1,15 +1,16 @@
 //! Resumes: one session, one slot, the next epoch.
 
-use usher::lease::model::{Acquire, Acquired, Entry, Fenced, Held, Mark, Resume, Resumed, Wish};
+use usher::lease::model::{Acquire, Acquired, Entry, Fenced, Held, Holding, Mark, Resume, Resumed, Wish};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
 use usher::protocol::id::Attempt;
 
-use super::{Bench, Desk, device, granted, session, taking_over, waiting};
+use super::{Bench, Desk, device, gone, granted, session, taking_over, waiting, yours};
 
 fn back(desk: &Desk, number: u8, attempt: u64) -> Resume {
     Resume {
         session: session(number),
+        expected: 0,
         owner: desk.node.owner,
         device: Some(device(number).id.clone()),
         content: "next".into(),
@@ -17,14 +18,28 @@ fn back(desk: &Desk, number: u8, attempt: u64) -> Resume {
     }
 }
 
-async fn resume(desk: &Desk, request: &Resume) -> Resumed {
+async fn ask(desk: &Desk, request: &Resume) -> Resumed {
     desk.node.store.resume(&desk.account, request).await.unwrap()
+}
+
+/// Resumes as a node does: found first, then moved from there.
+async fn resume(desk: &Desk, request: &Resume) -> Resumed {
+    match ask(desk, request).await {
+        Resumed::At(expected) => {
+            let found = Resume {
+                expected,
+                ..request.clone()
+            };
+            ask(desk, &found).await
+        }
+        answer => answer,
+    }
 }
 
 async fn moved(desk: &Desk, request: &Resume) -> (Entry, u32) {
     match resume(desk, request).await {
         Resumed::Moved { entry, used } => (entry, used),
-        Resumed::Absent => panic!("absent: {request:?}"),
+        other => panic!("{request:?}: {other:?}"),
     }
 }
 
@@ -32,13 +47,12 @@ pub(super) async fn a_session_moves_under_the_next_epoch<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     let beside = desk.beside(&bench).await;
     let fences = desk.fill().await;
-    let paused = desk
-        .node
-        .store
-        .update(&desk.account, fences[1], None, Some(PlayState::Paused))
-        .await;
-    assert_eq!(paused, Ok(Fenced::Done));
-    let before = desk.node.store.list(&desk.account).await.unwrap()[1].clone();
+    let paused = Holding {
+        state: PlayState::Paused,
+        ..desk.holding(fences[1])
+    };
+    assert_eq!(desk.audit(&paused).await, Ok(yours(None)));
+    let before = desk.entries().await[1].clone();
     let (entry, used) = moved(&beside, &back(&beside, 2, 1)).await;
     let expected = Entry {
         owner: beside.node.owner,
@@ -48,7 +62,7 @@ pub(super) async fn a_session_moves_under_the_next_epoch<B: Bench>(bench: B) {
         ..before
     };
     assert_eq!((&entry, used), (&expected, 3), "never counted twice");
-    assert_eq!(desk.node.store.list(&desk.account).await.unwrap()[1], expected);
+    assert_eq!(desk.entries().await[1], expected);
     // The old socket learns of it, and can do nothing any more.
     desk.told(2).await;
     assert_eq!(desk.inspect(fences[1]).await, Held::Moved);
@@ -56,10 +70,7 @@ pub(super) async fn a_session_moves_under_the_next_epoch<B: Bench>(bench: B) {
         desk.release(fences[1], EndCode::HeartbeatMissed).await,
         Fenced::NotYours
     );
-    assert_eq!(
-        beside.inspect(beside.fence(2, 2)).await,
-        Held::Yours { mark: None }
-    );
+    assert_eq!(beside.inspect(beside.fence(2, 2)).await, yours(None));
     // And back again.
     let (entry, _) = moved(&desk, &back(&desk, 2, 2)).await;
     assert_eq!(entry.fence(), desk.fence(2, 3));
@@ -87,11 +98,7 @@ pub(super) async fn only_the_sessions_device_resumes_it<B: Bench>(bench: B) {
         ..back(&desk, 1, 1)
     };
     assert_eq!(resume(&desk, &foreign).await, Resumed::Absent);
-    assert_eq!(
-        desk.inspect(fence).await,
-        Held::Yours { mark: None },
-        "nothing changed"
-    );
+    assert_eq!(desk.inspect(fence).await, yours(None), "nothing changed");
     // A player that names no device has the secret all the same.
     let unnamed = Resume {
         device: None,
@@ -117,17 +124,9 @@ pub(super) async fn a_resume_of_a_kicked_session_ends_it<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     let fences = desk.fill().await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, waiting(1));
-    let kick = desk
-        .node
-        .store
-        .mark(&desk.account, session(1), EndCode::AccountBlocked)
-        .await;
-    assert_eq!(kick, Ok(Fenced::Done));
+    assert_eq!(desk.kick(1, EndCode::AccountBlocked).await, Fenced::Done);
     assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
-    assert_eq!(
-        desk.inspect(fences[0]).await,
-        Held::Gone(Some(EndCode::AccountBlocked))
-    );
+    assert_eq!(desk.inspect(fences[0]).await, gone(EndCode::AccountBlocked));
     desk.told(4).await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, granted(3));
 }
@@ -137,10 +136,7 @@ pub(super) async fn a_resume_of_a_victim_ends_it_and_hands_over<B: Bench>(bench:
     let fences = desk.fill().await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Oldest)).await, taking_over(1));
     assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
-    assert_eq!(
-        desk.inspect(fences[0]).await,
-        Held::Gone(Some(EndCode::Displaced))
-    );
+    assert_eq!(desk.inspect(fences[0]).await, gone(EndCode::Displaced));
     desk.told(4).await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Oldest)).await, granted(3));
 }
@@ -165,15 +161,56 @@ pub(super) async fn a_resume_takes_an_open_question_along<B: Bench>(bench: B) {
     beside.forget(1);
     assert_eq!(desk.acquire(&question).await, taking_over(1));
     beside.told(1).await;
-    let answer = beside
-        .node
-        .store
-        .refuse(&beside.account, beside.fence(1, 2))
-        .await;
-    assert_eq!(answer, Ok(Fenced::Done));
+    assert_eq!(beside.refuse(beside.fence(1, 2)).await, Fenced::Done);
     desk.told(4).await;
     assert!(matches!(
         desk.acquire(&question).await,
         Acquired::Denied { refused: true, .. }
     ));
+}
+
+pub(super) async fn a_resume_from_another_epoch_is_told_the_present_one<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let beside = desk.beside(&bench).await;
+    let fence = desk.grant(1).await;
+    let before = desk.entries().await;
+    for expected in [0, 2, 7] {
+        let request = Resume {
+            expected,
+            ..back(&beside, 1, 1)
+        };
+        assert_eq!(ask(&beside, &request).await, Resumed::At(1), "{expected}");
+    }
+    assert_eq!(desk.entries().await, before, "nothing moved");
+    assert_eq!(desk.inspect(fence).await, yours(None));
+    moved(&beside, &back(&beside, 1, 1)).await;
+    // Whoever found it before it moved does not move it again.
+    let late = Resume {
+        expected: 1,
+        ..back(&desk, 1, 2)
+    };
+    assert_eq!(ask(&desk, &late).await, Resumed::At(2));
+    assert_eq!(beside.inspect(beside.fence(1, 2)).await, yours(None));
+}
+
+pub(super) async fn the_same_attempt_is_answered_before_its_epoch_is_looked_at<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let beside = desk.beside(&bench).await;
+    desk.grant(1).await;
+    let request = Resume {
+        expected: 1,
+        ..back(&desk, 1, 7)
+    };
+    let first = ask(&desk, &request).await;
+    assert!(
+        matches!(&first, Resumed::Moved { entry, .. } if entry.epoch == 2),
+        "{first:?}"
+    );
+    assert_eq!(ask(&desk, &request).await, first, "its answer was lost");
+    // The same number from another node is another attempt.
+    let other = Resume {
+        expected: 1,
+        ..back(&beside, 1, 7)
+    };
+    assert_eq!(ask(&beside, &other).await, Resumed::At(2));
 }

@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use usher::lease::account::TOMBSTONE_MS;
-use usher::lease::model::{Acquire, Acquired, Fenced, Held, Wish};
+use usher::lease::model::{Acquire, Acquired, Fenced, Generation, Held, Wish};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
 use usher::protocol::id::AccountKey;
 
-use super::{Bench, Desk, device, granted, session, waiting};
+use super::{Bench, Desk, device, gone, granted, session, waiting};
 
 pub(super) async fn the_limit_is_kept_and_the_refused_is_told_who_plays<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
-    let before = desk.node.store.now().await.unwrap();
+    let before = desk.now().await;
     for number in 1..=3 {
         let answer = desk.acquire(&desk.start(number, Wish::Slot)).await;
         assert_eq!(answer, granted(number.into()));
         bench.pass(Duration::from_millis(20)).await;
     }
-    let after = desk.node.store.now().await.unwrap();
+    let after = desk.now().await;
     let Acquired::Denied {
         refused,
         holders,
@@ -29,7 +29,7 @@ pub(super) async fn the_limit_is_kept_and_the_refused_is_told_who_plays<B: Bench
         panic!("the fourth is denied");
     };
     assert_eq!((refused, line_open), (false, true));
-    assert_eq!(holders, desk.node.store.list(&desk.account).await.unwrap());
+    assert_eq!(holders, desk.entries().await);
     assert_eq!(holders.len(), 3);
     let mut earlier = before;
     for (number, entry) in (1..).zip(&holders) {
@@ -85,12 +85,12 @@ pub(super) async fn the_limit_is_the_requests_own<B: Bench>(bench: B) {
 pub(super) async fn a_repeated_start_changes_nothing<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     desk.fill().await;
-    let before = desk.node.store.list(&desk.account).await.unwrap();
+    let before = desk.entries().await;
     bench.pass(Duration::from_secs(1)).await;
     for wish in [Wish::Slot, Wish::Wait, Wish::Oldest, Wish::TakeOver(session(1))] {
         assert_eq!(desk.acquire(&desk.start(2, wish)).await, granted(3), "{wish:?}");
     }
-    assert_eq!(desk.node.store.list(&desk.account).await.unwrap(), before);
+    assert_eq!(desk.entries().await, before);
 }
 
 pub(super) async fn what_has_ended_does_not_come_back<B: Bench>(bench: B) {
@@ -106,10 +106,7 @@ pub(super) async fn what_has_ended_does_not_come_back<B: Bench>(bench: B) {
             desk.acquire(&late).await,
             Acquired::Ended(EndCode::EndedByOperator)
         );
-        assert_eq!(
-            desk.inspect(fence).await,
-            Held::Gone(Some(EndCode::EndedByOperator))
-        );
+        assert_eq!(desk.inspect(fence).await, gone(EndCode::EndedByOperator));
     }
     assert!(desk.playing().await.is_empty());
 }
@@ -140,13 +137,15 @@ pub(super) async fn the_same_device_replaces_its_own_session<B: Bench>(bench: B)
         desk.acquire(&zap).await,
         Acquired::Granted {
             used: 3,
-            replaced: true
+            replaced: true,
+            generation: Generation::NONE,
+            started_at: 0
         }
     );
     desk.told(2).await;
     assert_eq!(desk.playing().await, [1, 3, 5].map(session));
     // The old session is over, whatever comes of it late.
-    assert_eq!(desk.inspect(fences[1]).await, Held::Gone(Some(EndCode::Moved)));
+    assert_eq!(desk.inspect(fences[1]).await, gone(EndCode::Moved));
     assert_eq!(desk.release(fences[1], EndCode::Stopped).await, Fenced::Gone);
     assert_eq!(
         desk.acquire(&desk.start(2, Wish::Slot)).await,
@@ -178,10 +177,7 @@ pub(super) async fn accounts_and_tenants_never_meet<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     desk.fill().await;
     for account in [AccountKey::new("other", "a"), AccountKey::new("main", "b")] {
-        let other = Desk {
-            account,
-            node: bench.node().await,
-        };
+        let other = Desk::of(bench.node().await, account).await;
         // The same session ids: they are of another account here.
         assert_eq!(other.acquire(&other.start(1, Wish::Slot)).await, granted(1));
         assert_eq!(other.playing().await, [session(1)]);
@@ -190,12 +186,7 @@ pub(super) async fn accounts_and_tenants_never_meet<B: Bench>(bench: B) {
             Fenced::Done
         );
         assert_eq!(other.inspect(other.fence(2, 1)).await, Held::Gone(None));
-        let kick = other
-            .node
-            .store
-            .mark(&other.account, session(3), EndCode::AccountBlocked)
-            .await;
-        assert_eq!(kick, Ok(Fenced::Gone));
+        assert_eq!(other.kick(3, EndCode::AccountBlocked).await, Fenced::Gone);
     }
     assert_eq!(desk.playing().await, [1, 2, 3].map(session));
     assert_eq!(desk.mark(desk.fence(3, 1)).await, None);
@@ -220,12 +211,38 @@ pub(super) async fn everybody_hears_how_many_slots_are_taken<B: Bench>(bench: B)
     let desk = Desk::open(&bench).await;
     let beside = desk.beside(&bench).await;
     let first = desk.grant(1).await;
-    desk.told_slots(1).await;
     let second = beside.grant(2).await;
     desk.told_slots(2).await;
     beside.told_slots(2).await;
     desk.release(first, EndCode::Stopped).await;
     beside.told_slots(1).await;
+    let third = desk.grant(3).await;
+    beside.told_slots(2).await;
     beside.release(second, EndCode::Stopped).await;
-    beside.told_slots(0).await;
+    desk.told_slots(1).await;
+    desk.release(third, EndCode::Stopped).await;
+}
+
+pub(super) async fn a_grant_tells_its_time_and_the_life_of_the_data<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let before = desk.now().await;
+    let request = desk.start(1, Wish::Slot);
+    let first = desk.node.store.acquire(&desk.account, &request).await.unwrap();
+    let entry = desk.entries().await[0].clone();
+    assert_eq!(
+        (entry.generation, entry.checkpoint),
+        (desk.generation, entry.started_at)
+    );
+    assert!((before..=desk.now().await).contains(&entry.started_at));
+    let expected = Acquired::Granted {
+        used: 1,
+        replaced: false,
+        generation: entry.generation,
+        started_at: entry.started_at,
+    };
+    assert_eq!(first, expected);
+    // A repetition tells when it began, not when it was repeated.
+    bench.pass(Duration::from_secs(3)).await;
+    let again = desk.node.store.acquire(&desk.account, &request).await.unwrap();
+    assert_eq!(again, expected);
 }

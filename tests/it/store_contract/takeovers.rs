@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use usher::lease::account::WAITER_STALE_MS;
-use usher::lease::model::{Acquire, Acquired, Fence, Fenced, Held, Mark, Wish};
+use usher::lease::model::{Acquire, Acquired, Fenced, Mark, Wish};
 use usher::protocol::close::EndCode;
 
-use super::{Bench, Desk, device, granted, session, taking_over, waiting};
+use super::{Bench, Desk, device, gone, granted, session, taking_over, waiting};
 
 fn mark(by: u8, asked: bool) -> Option<Mark> {
     Some(Mark::TakeOver {
@@ -21,10 +21,6 @@ fn asking(desk: &Desk, number: u8, wish: Wish) -> Acquire {
         consent: true,
         ..desk.start(number, wish)
     }
-}
-
-async fn refuse(desk: &Desk, fence: Fence) -> Fenced {
-    desk.node.store.refuse(&desk.account, fence).await.unwrap()
 }
 
 fn is_denied(answer: &Acquired) -> bool {
@@ -50,7 +46,7 @@ pub(super) async fn the_oldest_is_marked_and_its_release_grants_the_newcomer<B: 
     beside.told(4).await;
     assert_eq!(beside.acquire(&newcomer).await, granted(3));
     assert_eq!(desk.playing().await, [1, 3, 4].map(session));
-    assert_eq!(desk.inspect(victim).await, Held::Gone(Some(EndCode::Displaced)));
+    assert_eq!(desk.inspect(victim).await, gone(EndCode::Displaced));
 }
 
 pub(super) async fn a_chosen_victim<B: Bench>(bench: B) {
@@ -101,7 +97,7 @@ pub(super) async fn a_repeated_take_over_marks_no_second_victim<B: Bench>(bench:
     }
     // Nor after it fell out of the line because it stopped asking.
     bench.pass(Duration::from_millis(WAITER_STALE_MS + 1_000)).await;
-    desk.node.store.renew().await.unwrap();
+    desk.renew().await;
     assert_eq!(desk.acquire(&newcomer).await, taking_over(1));
     for fence in &fences[1..] {
         assert_eq!(desk.mark(*fence).await, None);
@@ -116,14 +112,10 @@ pub(super) async fn a_victim_may_refuse<B: Bench>(bench: B) {
     assert_eq!(beside.acquire(&question).await, taking_over(1));
     desk.told(1).await;
     assert_eq!(desk.mark(fences[0]).await, mark(4, true));
-    assert_eq!(refuse(&desk, fences[0]).await, Fenced::Done);
+    assert_eq!(desk.refuse(fences[0]).await, Fenced::Done);
     beside.told(4).await;
     assert_eq!(desk.mark(fences[0]).await, None);
-    assert_eq!(
-        refuse(&desk, fences[0]).await,
-        Fenced::Gone,
-        "nobody asks any more"
-    );
+    assert_eq!(desk.refuse(fences[0]).await, Fenced::Gone, "nobody asks any more");
     let answer = beside.acquire(&question).await;
     assert!(
         matches!(&answer, Acquired::Denied { refused: true, holders, .. } if holders.len() == 3),
@@ -157,7 +149,7 @@ pub(super) async fn a_question_is_withdrawn_with_its_asker<B: Bench>(bench: B) {
     );
     desk.told(1).await;
     assert_eq!(desk.mark(fences[0]).await, None);
-    assert_eq!(refuse(&desk, fences[0]).await, Fenced::Gone);
+    assert_eq!(desk.refuse(fences[0]).await, Fenced::Gone);
     // An asker that gets another slot needs this one no more.
     assert_eq!(
         beside.acquire(&asking(&beside, 5, Wish::Oldest)).await,
@@ -182,7 +174,7 @@ pub(super) async fn a_question_ends_with_an_asker_that_falls_silent<B: Bench>(be
     desk.told(1).await;
     desk.forget(1);
     bench.pass(Duration::from_millis(WAITER_STALE_MS + 1_000)).await;
-    desk.node.store.renew().await.unwrap();
+    desk.renew().await;
     desk.told(1).await;
     assert_eq!(desk.mark(fences[0]).await, None);
 }
@@ -209,7 +201,7 @@ pub(super) async fn a_victim_that_was_not_asked_ends_also_without_newcomer<B: Be
         Fenced::Done
     );
     assert_eq!(desk.mark(fences[0]).await, mark(4, false), "it has been told so");
-    assert_eq!(refuse(&desk, fences[0]).await, Fenced::Gone, "it was not asked");
+    assert_eq!(desk.refuse(fences[0]).await, Fenced::Gone, "it was not asked");
     desk.release(fences[0], EndCode::Displaced).await;
     assert_eq!(desk.acquire(&desk.start(5, Wish::Wait)).await, granted(3));
 }

@@ -1,0 +1,209 @@
+//! What one session's task shares with its node: what it holds, and what waits to be told to it.
+//!
+//! News are not a queue but the latest state of each kind, so that they are bounded whatever happens and cost an
+//! idle session no buffer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::lease::model::{Fence, Generation, Holding};
+use crate::protocol::close::EndCode;
+use crate::protocol::id::SessionId;
+use crate::protocol::server::millis;
+use crate::telemetry::Counted;
+
+/// One session of this node.
+pub struct Seat {
+    session: SessionId,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    news: News,
+    taken: Option<Taken>,
+}
+
+/// What is held, boxed: a player that only waits needs no room for it.
+type Taken = Box<Slot>;
+
+struct Slot {
+    holding: Holding,
+    /// Since when time is watched that `holding` does not count yet; none while it is paused.
+    watching: Option<Instant>,
+    /// A grant without the store, until the store confirms it.
+    provisional: Option<Counted>,
+}
+
+/// What a session's task should know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Ask the store what became of the session.
+    pub look: bool,
+    /// The account has this many slots taken.
+    pub used: Option<u32>,
+    /// The node leaves.
+    pub drain: Option<Drain>,
+    /// The node ended it by itself.
+    pub word: Option<Word>,
+}
+
+/// The steps of leaving a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Tell the player to reconnect within this time.
+    Announce(Duration),
+    /// Close now.
+    Close,
+}
+
+/// What a node decides while it cannot ask the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The session went to another socket of this node.
+    Moved,
+    /// It ends, and the store is to hear of it.
+    End(EndCode),
+}
+
+impl Seat {
+    /// The seat of a session that is only starting.
+    #[must_use]
+    pub fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            state: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Whose seat it is.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Adds to the news and wakes the task.
+    pub fn tell(&self, change: impl FnOnce(&mut News)) {
+        change(&mut self.lock().news);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for news and takes them. Safe to cancel: what was not returned is still there.
+    pub async fn take(&self) -> News {
+        loop {
+            let news = std::mem::take(&mut self.lock().news);
+            if news != News::default() {
+                return news;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// The session holds a slot from now on.
+    pub fn sit(&self, holding: Holding) {
+        let watching = holding.state.is_watching().then(Instant::now);
+        self.lock().taken = Some(Box::new(Slot {
+            holding,
+            watching,
+            provisional: None,
+        }));
+    }
+
+    /// Counts a grant without the store until the store confirms it or the session ends.
+    pub fn is_provisional(&self, counted: Counted) {
+        if let Some(slot) = &mut self.lock().taken {
+            slot.provisional = Some(counted);
+        }
+    }
+
+    /// The session holds nothing any more.
+    pub fn stand_up(&self) -> Option<Holding> {
+        let mut slot = self.lock().taken.take()?;
+        slot.settle();
+        Some(slot.holding)
+    }
+
+    /// What the session holds, up to this moment.
+    #[must_use]
+    pub fn holding(&self) -> Option<Holding> {
+        let mut state = self.lock();
+        let slot = state.taken.as_mut()?;
+        slot.settle();
+        Some(slot.holding.clone())
+    }
+
+    /// Changes what the session holds.
+    pub fn change(&self, change: impl FnOnce(&mut Holding)) {
+        if let Some(slot) = &mut self.lock().taken {
+            slot.settle();
+            change(&mut slot.holding);
+            let since = slot.watching.unwrap_or_else(Instant::now);
+            slot.watching = slot.holding.state.is_watching().then_some(since);
+        }
+    }
+
+    /// The store confirmed what is held under this fence.
+    pub(super) fn confirm(&self, fence: Fence, generation: Generation) {
+        let mut state = self.lock();
+        if let Some(slot) = state.taken.as_mut().filter(|slot| slot.holding.fence == fence) {
+            slot.holding.generation = generation;
+            slot.holding.doubtful = false;
+            slot.provisional = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain values: a panic elsewhere cannot leave them half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Counts the time watched until now.
+    fn settle(&mut self) {
+        if let Some(since) = &mut self.watching {
+            // Whole milliseconds; the rest counts the next time.
+            let watched = millis(since.elapsed());
+            self.holding.progress.watched_ms += watched;
+            *since += Duration::from_millis(watched);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::lease::model::Holding;
+    use crate::protocol::client::PlayState;
+    use crate::protocol::id::OwnerId;
+
+    /// Pauses are not watched; odd fractions of a millisecond are not lost by looking often.
+    #[tokio::test(start_paused = true)]
+    async fn only_playing_time_counts() {
+        let session = SessionId::from_bytes([1; 16]);
+        let seat = Seat::new(session);
+        let fence = Fence {
+            session,
+            owner: OwnerId(1),
+            epoch: 1,
+        };
+        seat.sit(Holding::stranger(fence));
+        let watched = |seat: &Seat| seat.holding().unwrap().progress.watched_ms;
+        for _ in 0..1_000 {
+            tokio::time::advance(Duration::from_micros(1_500)).await;
+            watched(&seat);
+        }
+        assert_eq!(watched(&seat), 1_500);
+        seat.change(|holding| holding.state = PlayState::Paused);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        seat.change(|holding| holding.state = PlayState::Background);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(watched(&seat), 2_500);
+    }
+}

@@ -1,0 +1,183 @@
+//! The comparison of what a node holds with what the store knows, and the repair of what the store lost.
+
+use crate::protocol::close::EndCode;
+
+use super::super::model::{Entry, Generation, Held, Holding, NotNow, Phase};
+use super::super::rule::{Rule, holds};
+use super::{Account, Effects, Fact, Ground, Look, SETTLE_MS};
+
+impl Account {
+    /// Compares one session of a node with the table; it also checkpoints the session's progress.
+    ///
+    /// # Errors
+    /// The node must renew its lease first.
+    pub fn audit(
+        &mut self,
+        holding: &Holding,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Result<Held, NotNow> {
+        let fence = holding.fence;
+        if !ground.live(fence.owner) && holds(Rule::AuditOwnLeaseFirst) {
+            return Err(NotNow::RenewFirst);
+        }
+        self.expire(ground, effects);
+        if let Some(entry) = self
+            .entries
+            .iter_mut()
+            .find(|entry| entry.session == fence.session)
+        {
+            let old = entry.generation != ground.generation && holds(Rule::OldProvesNothingToAudit);
+            if !old {
+                if fence.holds(entry) || (!holds(Rule::OwnerFence) && entry.epoch == fence.epoch) {
+                    holding.refresh(entry, ground);
+                    let mark = entry.mark.clone();
+                    return Ok(Held::Yours {
+                        mark,
+                        repaired: false,
+                    });
+                }
+                // A failover may have lost the move that made our epoch.
+                if entry.epoch < fence.epoch || !holds(Rule::EpochFence) {
+                    holding.refresh(entry, ground);
+                    let mark = entry.mark.clone();
+                    return Ok(Held::Yours { mark, repaired: true });
+                }
+            }
+            if !old || entry.epoch > fence.epoch {
+                return Ok(Held::Moved);
+            }
+        }
+        if let Some(tombstone) = self.tombstone(fence.session).filter(|t| t.epoch >= fence.epoch) {
+            return Ok(Held::Gone(Some(tombstone.code)));
+        }
+        let absent = self.index(fence.session).is_none();
+        let confirmed = holding.generation == ground.generation;
+        if absent && confirmed && holds(Rule::SameGenerationLost) {
+            return Ok(Held::Gone(None));
+        }
+        self.reassert(holding, ground, effects)
+    }
+
+    /// Writes a session again that the store lost, or has only from an older life of its data, where its place may
+    /// not have been given away.
+    fn reassert(
+        &mut self,
+        holding: &Holding,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Result<Held, NotNow> {
+        let session = holding.fence.session;
+        let doubtful = holding.doubtful && holds(Rule::FirmFirst);
+        let first = matches!(ground.phase, Phase::First { .. }) || !holds(Rule::FirmFirst);
+        if ground.phase.recovering() && first && doubtful {
+            return Ok(Held::Later);
+        }
+        // Every check of the limit first purges the account's dead entries (rule 13).
+        self.purge_others(Some(session), ground, effects);
+        let proven = |entry: &&Entry| {
+            let counts = !ground.phase.recovering() || entry.generation == ground.generation;
+            entry.session != session && counts
+        };
+        let others = self.entries.iter().filter(proven).count();
+        let unconditional = if ground.phase.recovering() {
+            first && holds(Rule::FirmUnconditional)
+        } else {
+            !holds(Rule::LateRepairConditional)
+        };
+        let free = others < holding.limit as usize;
+        let makes_place = !unconditional && others == holding.limit as usize;
+        if unconditional || free || (makes_place && self.displace_younger(holding, ground, effects)) {
+            let settles = if unconditional { 0 } else { ground.now + SETTLE_MS };
+            if let Some(index) = self.index(session) {
+                let entry = &mut self.entries[index];
+                holding.refresh(entry, ground);
+                entry.settles = settles;
+                let mark = entry.mark.clone();
+                return Ok(Held::Yours { mark, repaired: true });
+            }
+            self.leave_line(session, effects);
+            let entry = Entry {
+                settles,
+                ..holding.entry(ground.generation, ground.now)
+            };
+            if holding.generation == Generation::NONE {
+                self.insert(entry, effects);
+            } else {
+                self.put(entry);
+            }
+            return Ok(Held::Yours {
+                mark: None,
+                repaired: true,
+            });
+        }
+        // Somebody else has its slot by now. What was granted without the store was never certain.
+        let code = if holding.generation == Generation::NONE {
+            EndCode::StreamLimitReached
+        } else {
+            EndCode::LeaseLost
+        };
+        match self.index(session) {
+            Some(index) => {
+                self.entries[index].progress = holding.progress;
+                self.entries[index].epoch = holding.fence.epoch;
+                self.remove(index, code, ground, effects);
+            }
+            None => {
+                self.bury(session, holding.fence.epoch, code, ground.now);
+                effects.facts.push(Fact::Ended {
+                    entry: holding.entry(ground.generation, ground.now),
+                    code,
+                    at: ground.now,
+                });
+            }
+        }
+        Ok(Held::Gone(Some(code)))
+    }
+
+    /// Of those that were not certain of their slots the oldest keep them, whichever node tells of them first (rule 5):
+    /// the youngest makes place for an older one. Whether one did.
+    fn displace_younger(&mut self, holding: &Holding, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+        let younger = |entry: &Entry| {
+            let unsettled = entry.settles > ground.now && entry.generation == ground.generation;
+            unsettled
+                && entry.mark.is_none()
+                && entry.session != holding.fence.session
+                && entry.started_at > holding.started_at
+        };
+        let youngest = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| younger(entry));
+        let Some((index, _)) = youngest.max_by_key(|(index, entry)| (entry.started_at, *index)) else {
+            return false;
+        };
+        let entry = self.entries.remove(index);
+        effects.looks.push(Look {
+            session: entry.session,
+            owner: entry.owner,
+        });
+        self.end(
+            entry,
+            EndCode::StreamLimitReached,
+            ground.now,
+            ground.now,
+            effects,
+        );
+        true
+    }
+}
+
+impl Holding {
+    /// Brings its entry up to date: it is confirmed, under this owner and epoch, with its present progress.
+    fn refresh(&self, entry: &mut Entry, ground: &Ground<'_>) {
+        entry.owner = self.fence.owner;
+        entry.epoch = self.fence.epoch;
+        entry.generation = ground.generation;
+        entry.content = self.content.clone();
+        entry.state = self.state;
+        entry.progress = self.progress;
+        entry.checkpoint = ground.now;
+    }
+}

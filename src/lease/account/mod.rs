@@ -1,0 +1,483 @@
+//! The slots of one account: state, event, ground -> state, effects. Pure, so that the memory store, the property
+//! tests and the model run the very same rules, and the Lua scripts are held against them.
+//!
+//! Rule numbers are those of the lease rules; invariants those of the design (I1 limit, I2 no false refusal,
+//! I4 fencing).
+//!
+//! Over 400 lines: what every rule of an account needs of it stays in one place; starts, the line and audits have their own.
+
+mod audit;
+mod line;
+#[cfg(test)]
+mod properties;
+mod start;
+
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{OwnerId, SessionId};
+
+use super::bucket::Leases;
+use super::model::{
+    EPOCH_FOREVER, Entry, Fenced, Generation, Holding, Mark, Millis, NotNow, Order, Phase, Resume, Resumed,
+    Waiter,
+};
+use super::rule::{Rule, holds};
+
+/// A waiter that has not asked for this long is skipped (rule 17: it asks every 2-5 s).
+pub const WAITER_STALE_MS: Millis = 15_000;
+
+/// How long an ended session is remembered, so that nothing late brings it back (rule 11).
+pub const TOMBSTONE_MS: Millis = 60_000;
+
+/// How long one that was not certain of its slot may lose it to an older one: until every node that was without the
+/// store has told what it holds, two renewals.
+pub const SETTLE_MS: Millis = 5_000;
+
+/// Tombstones kept of one account; the oldest go first.
+const MAX_TOMBSTONES: usize = 1_000;
+
+/// An account's table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Account {
+    entries: Vec<Entry>,
+    line: Vec<Waiter>,
+    tombstones: Vec<Tombstone>,
+}
+
+/// An ended session (rule 8).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Tombstone {
+    session: SessionId,
+    /// It stops epochs up to this one.
+    epoch: u64,
+    code: EndCode,
+    until: Millis,
+}
+
+/// What the rules must know of the bucket that the account lies in.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// The store's clock.
+    pub now: Millis,
+    /// The life of the bucket's data.
+    pub generation: Generation,
+    /// Where the bucket stands.
+    pub phase: Phase,
+    /// The nodes' leases in the bucket.
+    pub leases: &'a Leases,
+}
+
+/// What a step does beside changing the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Who must look again.
+    pub looks: Vec<Look>,
+    /// What is to be recorded.
+    pub facts: Vec<Fact>,
+}
+
+/// Who must be told to look again. It carries no truth (rule 29): whoever is told asks the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The session that changed.
+    pub session: SessionId,
+    /// The process that holds its socket.
+    pub owner: OwnerId,
+}
+
+/// A fact about a play, for the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A slot was taken.
+    Started(Entry),
+    /// It was freed.
+    Ended {
+        /// The session as it was, with its last known progress.
+        entry: Entry,
+        /// Why.
+        code: EndCode,
+        /// When; for a session that was purged, when its node last renewed.
+        at: Millis,
+    },
+}
+
+impl Ground<'_> {
+    /// Whether the owner's lease in the bucket is live.
+    #[must_use]
+    pub fn live(&self, owner: OwnerId) -> bool {
+        self.leases
+            .get(&owner)
+            .is_some_and(|lease| lease.until > self.now)
+    }
+
+    /// Whether an entry may be dropped by whoever comes across it: its owner is dead, or nobody re-asserted it
+    /// before the bucket opened. Nothing may while the bucket recovers.
+    fn dead(&self, entry: &Entry) -> bool {
+        if self.phase.recovering() && holds(Rule::NoPurgeInRecovery) {
+            return false;
+        }
+        let unproven = entry.generation != self.generation && !self.phase.recovering();
+        !self.live(entry.owner) || (unproven && holds(Rule::UnprovenPurged))
+    }
+
+    /// Whether an entry proves nothing because it is of an older life of the data (rule 3).
+    fn old(&self, entry: &Entry) -> bool {
+        entry.generation != self.generation
+    }
+
+    /// Nothing is granted or confirmed under an owner whose own lease is not live (rule 4).
+    fn own_lease(&self, owner: OwnerId) -> Result<(), NotNow> {
+        if self.live(owner) || !holds(Rule::OwnLeaseFirst) {
+            Ok(())
+        } else {
+            Err(NotNow::RenewFirst)
+        }
+    }
+
+    fn recovering(&self) -> NotNow {
+        NotNow::Recovering {
+            until: self.phase.opens().unwrap_or(self.now),
+        }
+    }
+}
+
+impl Account {
+    /// The slots taken.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The line, next first.
+    #[must_use]
+    pub fn line(&self) -> &[Waiter] {
+        &self.line
+    }
+
+    /// The end of a session that is remembered: the epochs that it stops, its code, and until when.
+    #[must_use]
+    pub fn end_of(&self, session: SessionId) -> Option<(u64, EndCode, Millis)> {
+        let tombstone = self.tombstone(session)?;
+        Some((tombstone.epoch, tombstone.code, tombstone.until))
+    }
+
+    /// Whether nothing is left to remember.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.line.is_empty() && self.tombstones.is_empty()
+    }
+
+    /// A return to a session on another socket.
+    ///
+    /// # Errors
+    /// The bucket or the asking node must recover first.
+    pub fn resume(
+        &mut self,
+        request: &Resume,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Result<Resumed, NotNow> {
+        self.expire(ground, effects);
+        let Some(index) = self.index(request.session) else {
+            let lost = ground.phase.recovering() && self.tombstone(request.session).is_none();
+            return if lost {
+                Err(ground.recovering())
+            } else {
+                Ok(Resumed::Absent)
+            };
+        };
+        let used = self.used();
+        let entry = &mut self.entries[index];
+        if ground.phase.recovering() && ground.old(entry) && holds(Rule::OldProvesNothing) {
+            return Err(ground.recovering());
+        }
+        let device = request.device.as_ref();
+        if device.is_some_and(|device| *device != entry.device.id) {
+            return Ok(Resumed::Absent);
+        }
+        ground.own_lease(request.owner)?;
+        // An entry whose owner is dead but that nobody purged yet may be resumed; one that nobody re-asserted not.
+        if !ground.phase.recovering() && ground.old(entry) && holds(Rule::UnprovenPurged) {
+            self.drop_dead(index, ground, effects);
+            self.hand_over(ground, effects);
+            return Ok(Resumed::Absent);
+        }
+        if entry.attempt == Some(request.attempt) && entry.owner == request.owner && holds(Rule::SameAttempt)
+        {
+            return Ok(Resumed::Moved {
+                entry: entry.clone(),
+                used,
+            });
+        }
+        if entry.epoch != request.expected && holds(Rule::ResumeExpects) {
+            return Ok(Resumed::At(entry.epoch));
+        }
+        match &entry.mark {
+            // Rule 16: what is about to end does not come back.
+            Some(Mark::Kick(code)) if holds(Rule::MarkedStays) => {
+                let code = *code;
+                self.remove(index, code, ground, effects);
+                return Ok(Resumed::Absent);
+            }
+            Some(Mark::TakeOver { asked: false, .. }) if holds(Rule::MarkedStays) => {
+                self.remove(index, EndCode::Displaced, ground, effects);
+                return Ok(Resumed::Absent);
+            }
+            _ => {}
+        }
+        effects.looks.push(Look {
+            session: entry.session,
+            owner: entry.owner,
+        });
+        entry.owner = request.owner;
+        entry.epoch += 1;
+        entry.generation = ground.generation;
+        entry.attempt = Some(request.attempt);
+        entry.content = request.content.clone();
+        Ok(Resumed::Moved {
+            entry: entry.clone(),
+            used,
+        })
+    }
+
+    /// The end of a session or of a wait. It carries the play's facts, so that also a session that the store lost
+    /// leaves its record (rule 9).
+    pub fn release(
+        &mut self,
+        holding: &Holding,
+        code: EndCode,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Fenced {
+        self.expire(ground, effects);
+        let fence = holding.fence;
+        if let Some(index) = self.index(fence.session) {
+            let entry = &mut self.entries[index];
+            // A failover may have lost the move that made this epoch: the higher one wins.
+            let (same, higher) = (fence.holds(entry), entry.epoch < fence.epoch);
+            if !same && !higher && holds(Rule::EpochFence) {
+                return Fenced::NotYours;
+            }
+            entry.progress = holding.progress;
+            entry.checkpoint = ground.now;
+            entry.epoch = entry.epoch.max(fence.epoch);
+            self.remove(index, code, ground, effects);
+            return Fenced::Done;
+        }
+        let waited = self
+            .line
+            .iter()
+            .any(|w| w.session == fence.session && w.owner == fence.owner);
+        if waited {
+            self.leave_line(fence.session, effects);
+        }
+        if self
+            .tombstone(fence.session)
+            .is_none_or(|t| t.epoch < fence.epoch)
+        {
+            // Lost by the store, not ended by it: only another life of the data can have lost it (rule 7).
+            let lost = holding.generation != Generation::NONE && holding.generation != ground.generation;
+            if lost && holds(Rule::ReleaseTellsPlay) {
+                effects.facts.push(Fact::Ended {
+                    entry: holding.entry(holding.generation, ground.now),
+                    code,
+                    at: ground.now,
+                });
+            }
+            // Also for an absent session: its acquire may still be under way (rule 11).
+            if holds(Rule::UnknownBuried) {
+                self.bury(fence.session, fence.epoch, code, ground.now);
+            }
+        }
+        self.hand_over(ground, effects);
+        if waited { Fenced::Done } else { Fenced::Gone }
+    }
+
+    /// An order about a session that may be held elsewhere.
+    ///
+    /// # Errors
+    /// What is not there may come back: the bucket must recover first.
+    pub fn order(
+        &mut self,
+        order: Order,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Result<Fenced, NotNow> {
+        self.expire(ground, effects);
+        let session = match order {
+            Order::Kick { session, .. } => session,
+            Order::Refuse(fence) => fence.session,
+        };
+        let Some(index) = self.index(session) else {
+            let lost = ground.phase.recovering() && self.tombstone(session).is_none();
+            return if lost {
+                Err(ground.recovering())
+            } else {
+                Ok(Fenced::Gone)
+            };
+        };
+        let entry = &mut self.entries[index];
+        match order {
+            Order::Kick { code, .. } => {
+                // An operator's word stands above a take-over, whose newcomer is granted by the same release.
+                if !matches!(entry.mark, Some(Mark::Kick(_))) {
+                    entry.mark = Some(Mark::Kick(code));
+                }
+                effects.looks.push(Look {
+                    session,
+                    owner: entry.owner,
+                });
+                Ok(Fenced::Done)
+            }
+            Order::Refuse(fence) => {
+                if !fence.holds(entry) {
+                    return Ok(Fenced::NotYours);
+                }
+                let Some(Mark::TakeOver { by, asked: true, .. }) = entry.mark else {
+                    return Ok(Fenced::Gone);
+                };
+                entry.mark = None;
+                if let Some(taker) = self.line.iter_mut().find(|waiter| waiter.session == by) {
+                    taker.refused = true;
+                    effects.looks.push(Look {
+                        session: by,
+                        owner: taker.owner,
+                    });
+                }
+                Ok(Fenced::Done)
+            }
+        }
+    }
+
+    /// Whether [`purge`](Self::purge) would change something.
+    #[must_use]
+    pub fn needs_upkeep(&self, ground: &Ground<'_>) -> bool {
+        self.is_empty()
+            || self
+                .tombstones
+                .iter()
+                .any(|tombstone| tombstone.until <= ground.now)
+            || self.line.iter().any(|waiter| gone(waiter, ground))
+            || self.entries.iter().any(|entry| ground.dead(entry))
+    }
+
+    /// After a time in which nobody could ask, waiters are judged from now on (rule 2).
+    pub fn forgive(&mut self, now: Millis) {
+        for waiter in &mut self.line {
+            waiter.refreshed = now;
+        }
+    }
+
+    /// Drops the entries of dead owners and those that nobody re-asserted, and gives their slots on (rule 13).
+    /// Answers how many entries went.
+    pub fn purge(&mut self, ground: &Ground<'_>, effects: &mut Effects) -> u32 {
+        self.expire(ground, effects);
+        self.purge_others(None, ground, effects)
+    }
+
+    /// The same, but for one session.
+    fn purge_others(&mut self, spared: Option<SessionId>, ground: &Ground<'_>, effects: &mut Effects) -> u32 {
+        let mut purged = 0;
+        let dead = |entry: &Entry| Some(entry.session) != spared && ground.dead(entry);
+        while let Some(index) = self.entries.iter().position(dead) {
+            self.drop_dead(index, ground, effects);
+            purged += 1;
+        }
+        if purged > 0 {
+            self.hand_over(ground, effects);
+        }
+        purged
+    }
+
+    /// Takes out an entry whose node is gone. The play is credited up to the node's last renewal.
+    fn drop_dead(&mut self, index: usize, ground: &Ground<'_>, effects: &mut Effects) {
+        let mut entry = self.entries.remove(index);
+        let renewed = ground.leases.get(&entry.owner).map_or(0, |lease| lease.renewed);
+        let at = renewed.max(entry.checkpoint).min(ground.now);
+        if entry.state.is_watching() {
+            // A clock that stepped back may stand before the checkpoint.
+            entry.progress.watched_ms += at.saturating_sub(entry.checkpoint);
+        }
+        let code = match entry.mark {
+            Some(Mark::Kick(code)) => code,
+            Some(Mark::TakeOver { asked: false, .. }) => EndCode::Displaced,
+            _ => EndCode::LeaseLost,
+        };
+        self.end(entry, code, at, ground.now, effects);
+    }
+
+    /// Takes an entry out, remembers its end, and hands its slot over: every removal does (rule 20).
+    fn remove(&mut self, index: usize, code: EndCode, ground: &Ground<'_>, effects: &mut Effects) {
+        let entry = self.entries.remove(index);
+        self.end(entry, code, ground.now, ground.now, effects);
+        self.hand_over(ground, effects);
+    }
+
+    fn end(&mut self, entry: Entry, code: EndCode, at: Millis, now: Millis, effects: &mut Effects) {
+        let forever = matches!(entry.mark, Some(Mark::Kick(_))) || !holds(Rule::TombstoneEpoch);
+        if holds(Rule::EveryEndBuried) {
+            let epoch = if forever { EPOCH_FOREVER } else { entry.epoch };
+            self.bury(entry.session, epoch, code, now);
+        }
+        effects.facts.push(Fact::Ended { entry, code, at });
+    }
+
+    /// Drops what time has ended: tombstones, and waiters that stopped asking or whose node is gone.
+    fn expire(&mut self, ground: &Ground<'_>, effects: &mut Effects) {
+        self.tombstones.retain(|tombstone| tombstone.until > ground.now);
+        while let Some(waiter) = self.line.iter().find(|waiter| gone(waiter, ground)) {
+            self.leave_line(waiter.session, effects);
+        }
+    }
+
+    fn used(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+    }
+
+    fn index(&self, session: SessionId) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.session == session)
+    }
+
+    fn entry(&self, session: SessionId) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.session == session)
+    }
+
+    fn tombstone(&self, session: SessionId) -> Option<&Tombstone> {
+        self.tombstones
+            .iter()
+            .find(|tombstone| tombstone.session == session)
+    }
+
+    fn insert(&mut self, entry: Entry, effects: &mut Effects) {
+        effects.facts.push(Fact::Started(entry.clone()));
+        self.put(entry);
+    }
+
+    fn put(&mut self, entry: Entry) {
+        // Most accounts play one stream: no room is kept for more.
+        self.entries.reserve_exact(1);
+        self.entries.push(entry);
+    }
+
+    /// Remembers an end; the highest epoch stays (rule 8).
+    fn bury(&mut self, session: SessionId, epoch: u64, code: EndCode, now: Millis) {
+        if let Some(tombstone) = self.tombstones.iter_mut().find(|t| t.session == session) {
+            tombstone.epoch = tombstone.epoch.max(epoch);
+            return;
+        }
+        if self.tombstones.len() == MAX_TOMBSTONES {
+            self.tombstones.remove(0);
+        }
+        self.tombstones.push(Tombstone {
+            session,
+            epoch,
+            code,
+            until: now + TOMBSTONE_MS,
+        });
+    }
+}
+
+/// Whether a waiter stopped asking, or its node is gone.
+fn gone(waiter: &Waiter, ground: &Ground<'_>) -> bool {
+    let dead = !ground.phase.recovering() && !ground.live(waiter.owner) && holds(Rule::DeadWaitersGo);
+    dead || waiter.refreshed + WAITER_STALE_MS <= ground.now
+}

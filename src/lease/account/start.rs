@@ -1,0 +1,233 @@
+//! A start: from a free slot to a take-over.
+
+use std::sync::Arc;
+
+use crate::protocol::close::EndCode;
+use crate::protocol::id::SessionId;
+
+use super::super::model::{Acquire, Acquired, Entry, Mark, NotNow, Progress, Waiter, Wish};
+use super::super::rule::{Rule, holds};
+use super::{Account, Effects, Ground, Look};
+use crate::protocol::client::PlayState;
+
+impl Account {
+    /// A start, or the poll of a waiter.
+    ///
+    /// # Errors
+    /// The bucket or the asking node must recover first.
+    pub fn acquire(
+        &mut self,
+        request: &Acquire,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Result<Acquired, NotNow> {
+        self.expire(ground, effects);
+        if let Some(tombstone) = self.tombstone(request.session) {
+            let code = tombstone.code;
+            self.leave_line(request.session, effects);
+            return Ok(Acquired::Ended(code));
+        }
+        if let Some(entry) = self.entry(request.session) {
+            let recovering = ground.phase.recovering();
+            let elsewhere = entry.owner != request.owner;
+            if recovering && (elsewhere || (ground.old(entry) && holds(Rule::OldProvesNothing))) {
+                return Err(ground.recovering());
+            }
+            if elsewhere {
+                return Ok(Acquired::Ended(EndCode::Moved));
+            }
+            ground.own_lease(request.owner)?;
+            // One that nobody re-asserted in time is purged below.
+            if !ground.dead(entry) || !holds(Rule::OwnLeaseFirst) {
+                return Ok(self.granted(request.session, false));
+            }
+        }
+        if ground.phase.recovering() {
+            return Err(ground.recovering());
+        }
+        ground.own_lease(request.owner)?;
+        self.purge(ground, effects);
+        if let Some(tombstone) = self.tombstone(request.session) {
+            return Ok(Acquired::Ended(tombstone.code));
+        }
+        if let Some(waiter) = self.line.iter_mut().find(|w| w.session == request.session) {
+            waiter.refreshed = ground.now;
+            waiter.owner = request.owner;
+            waiter.limit = request.limit;
+        }
+        let refused = self.take_refusal(request);
+        if self.replace_own(request, ground, effects) {
+            return Ok(self.granted(request.session, true));
+        }
+        // A fresh start never passes a waiter who could have the slot (rule 20).
+        self.hand_over(ground, effects);
+        if self.entry(request.session).is_none() && self.used() < request.limit {
+            // Its limit may have risen while it waited: the victim that it asked may keep its slot.
+            self.leave_line(request.session, effects);
+            self.insert(fresh(request, ground), effects);
+        }
+        if self.entry(request.session).is_some() {
+            return Ok(self.granted(request.session, false));
+        }
+        if refused {
+            return Ok(self.denied(request, true));
+        }
+        Ok(self.at_the_limit(request, ground, effects))
+    }
+
+    fn granted(&self, session: SessionId, replaced: bool) -> Acquired {
+        let entry = self.entry(session);
+        Acquired::Granted {
+            used: self.used(),
+            replaced,
+            generation: entry.map(|entry| entry.generation).unwrap_or_default(),
+            started_at: entry.map_or(0, |entry| entry.started_at),
+        }
+    }
+
+    fn denied(&self, request: &Acquire, refused: bool) -> Acquired {
+        let line_open = self.line.len() < request.line as usize;
+        Acquired::Denied {
+            refused,
+            holders: self.entries.clone(),
+            line_open,
+        }
+    }
+
+    /// Takes a waiter whose victim said no out of the line; true when the asking one is it.
+    fn take_refusal(&mut self, request: &Acquire) -> bool {
+        let before = self.line.len();
+        self.line
+            .retain(|waiter| !(waiter.session == request.session && waiter.refused));
+        self.line.len() < before
+    }
+
+    /// The device's earlier session or wait makes place for the new one: zapping never blocks one's own stream.
+    /// True when the slot went over.
+    fn replace_own(&mut self, request: &Acquire, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+        let earlier = self
+            .line
+            .iter()
+            .find(|w| w.device.id == request.device.id && w.session != request.session);
+        if let Some(Waiter { session, owner, .. }) = earlier.cloned() {
+            effects.looks.push(Look { session, owner });
+            self.leave_line(session, effects);
+            // It had not played: what another life of the data says of its play is not stopped.
+            self.bury(session, 0, EndCode::Moved, ground.now);
+        }
+        // A slot that the purge just gave to this very session is no earlier one.
+        let earlier =
+            |entry: &Entry| entry.device.id == request.device.id && entry.session != request.session;
+        let Some(index) = self.entries.iter().position(earlier) else {
+            return false;
+        };
+        let Entry { session, owner, .. } = self.entries[index];
+        effects.looks.push(Look { session, owner });
+        match self.entries[index].mark.clone() {
+            // Its slot is promised to somebody already.
+            Some(Mark::TakeOver { asked: false, .. }) => {
+                self.remove(index, EndCode::Displaced, ground, effects);
+                false
+            }
+            Some(Mark::Kick(code)) => {
+                self.remove(index, code, ground, effects);
+                false
+            }
+            asked => {
+                if let Some(Mark::TakeOver { by, .. }) = asked {
+                    self.tell_waiter(by, effects);
+                }
+                let earlier = self.entries.remove(index);
+                self.end(earlier, EndCode::Moved, ground.now, ground.now, effects);
+                self.line.retain(|waiter| waiter.session != request.session);
+                self.insert(fresh(request, ground), effects);
+                true
+            }
+        }
+    }
+
+    fn at_the_limit(&mut self, request: &Acquire, ground: &Ground<'_>, effects: &mut Effects) -> Acquired {
+        if let Some(waiter) = self.line.iter().find(|waiter| waiter.session == request.session) {
+            let Some(victim) = waiter.victim else {
+                return self.waiting(request.session);
+            };
+            if let Some(entry) = self.entries.iter().find(|entry| entry.session == victim) {
+                effects.looks.push(Look {
+                    session: victim,
+                    owner: entry.owner,
+                });
+                return self.waiting(request.session);
+            }
+            // The victim went and the account is still full: its limit was lowered, or the victim replaced
+            // itself. Never a second victim (rule 19).
+            self.leave_line(request.session, effects);
+            return self.denied(request, false);
+        }
+        match request.wish {
+            Wish::Slot => self.denied(request, false),
+            // Who may have no slot at all would wait for ever.
+            Wish::Wait if request.limit == 0 || self.line.len() >= request.line as usize => {
+                self.denied(request, false)
+            }
+            Wish::Wait => self.enqueue(request, None, ground.now),
+            Wish::Oldest => {
+                let unmarked = self.entries.iter().filter(|entry| entry.mark.is_none());
+                // Of several in one millisecond the first in the table, on every store.
+                let oldest = unmarked.min_by_key(|entry| entry.started_at);
+                match oldest.map(|entry| entry.session) {
+                    Some(victim) => self.take_over(request, victim, ground, effects),
+                    None => self.denied(request, false),
+                }
+            }
+            Wish::TakeOver(victim) => self.take_over(request, victim, ground, effects),
+        }
+    }
+
+    fn take_over(
+        &mut self,
+        request: &Acquire,
+        victim: SessionId,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Acquired {
+        // A taker that fell out of the line has its victim still (rule 19).
+        let marked =
+            |entry: &&Entry| matches!(entry.mark, Some(Mark::TakeOver { by, .. }) if by == request.session);
+        if let Some(victim) = self.entries.iter().find(marked).map(|entry| entry.session) {
+            return self.enqueue(request, Some(victim), ground.now);
+        }
+        let free_to_mark = |entry: &&mut Entry| entry.session == victim && entry.mark.is_none();
+        let Some(entry) = self.entries.iter_mut().find(free_to_mark) else {
+            return self.denied(request, false);
+        };
+        entry.mark = Some(Mark::TakeOver {
+            by: request.session,
+            device: Arc::clone(&request.device),
+            asked: request.consent,
+        });
+        effects.looks.push(Look {
+            session: victim,
+            owner: entry.owner,
+        });
+        self.enqueue(request, Some(victim), ground.now)
+    }
+}
+
+/// The entry of a granted start.
+fn fresh(request: &Acquire, ground: &Ground<'_>) -> Entry {
+    Entry {
+        session: request.session,
+        owner: request.owner,
+        epoch: 1,
+        generation: ground.generation,
+        device: Arc::clone(&request.device),
+        content: Arc::clone(&request.content),
+        state: PlayState::default(),
+        started_at: ground.now,
+        progress: Progress::default(),
+        checkpoint: ground.now,
+        attempt: None,
+        settles: 0,
+        mark: None,
+    }
+}

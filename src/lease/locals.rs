@@ -1,0 +1,32 @@
+//! What the lease must know of the sessions on this node, and tell them.
+
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{AccountKey, SessionId};
+
+use super::model::{Entry, Fence, Generation, Holding};
+use super::store::Mailbox;
+
+/// The sessions of this node, which whoever holds the sockets keeps. Nothing here may block or call the store.
+pub trait Locals: Mailbox {
+    /// What the node holds in a bucket.
+    fn holdings(&self, bucket: u16) -> Vec<(AccountKey, Holding)>;
+    /// Whether the node has this session, also one that is only starting or ending.
+    fn knows(&self, account: &AccountKey, session: SessionId) -> bool;
+    /// The store confirmed what is held under this fence.
+    fn confirm(&self, account: &AccountKey, fence: Fence, generation: Generation);
+    /// Takes a slot without the store, against what this node can see; its device's earlier session makes place.
+    ///
+    /// # Errors
+    /// Who is playing, when none is free.
+    fn claim(&self, account: &AccountKey, holding: &Holding) -> Result<u32, Vec<Entry>>;
+    /// Moves a session from one socket of this node to another without the store; none when it is not here, or not
+    /// this device's.
+    fn move_here(
+        &self,
+        account: &AccountKey,
+        session: SessionId,
+        device: Option<&str>,
+    ) -> Option<(Holding, u32)>;
+    /// Ends every session of a bucket.
+    fn end(&self, bucket: u16, code: EndCode);
+}

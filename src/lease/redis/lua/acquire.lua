@@ -1,0 +1,214 @@
+-- acquire: starts a session, or repeats the question of a waiter.
+--
+-- KEYS, ARGV[1]: see head.lua.
+-- ARGV[2]: {account, session, owner, device: {id, name, class}, content, limit (slots), wish: "slot" | "wait" | "oldest"
+--   | "take_over", victim (of a take-over), consent (whether the victim is asked), line (most waiters)}
+-- Outcomes: {granted: {used, replaced, generation, started_at (ms)}}
+--   {denied: {refused, line_open, holders}}   {waiting: {position, taking_over}}   {ended: <code>}
+--   recovering, renew_first, late: see head.lua
+
+local wrong = enter()
+if wrong then
+    return wrong
+end
+local account, session = account_of(ask.account), ask.session
+account.asker = ask
+
+local function granted(replaced)
+    local entry = account.entries[place_of(account.entries, session)]
+    return answer({
+        granted = {
+            used = #account.entries, replaced = replaced,
+            generation = entry.generation, started_at = entry.started,
+        },
+    })
+end
+
+local function denied(refused)
+    local holders = #account.entries > 0 and account.entries or nil
+    return answer({ denied = { refused = refused, line_open = #account.line < ask.line, holders = holders } })
+end
+
+local function waiting()
+    local position, taking_over = 1, false
+    for _, waiter in ipairs(account.line) do
+        if waiter.session == session then
+            taking_over = waiter.victim ~= nil
+            break
+        elseif not waiter.refused then
+            position = position + 1
+        end
+    end
+    return answer({ waiting = { position = position, taking_over = taking_over } })
+end
+
+-- Puts the asking player into the line; takers stand before all others.
+local function enqueue(victim)
+    local at = #account.line + 1
+    if victim then
+        at = 1
+        while account.line[at] and account.line[at].victim do
+            at = at + 1
+        end
+    end
+    account.changed = true
+    table.insert(account.line, at, {
+        session = session, owner = ask.owner, device = ask.device, content = ask.content, limit = ask.limit,
+        refreshed = now, victim = victim,
+    })
+    return waiting()
+end
+
+local function take_over(victim)
+    -- A taker that fell out of the line has its victim still (rule 19).
+    for _, entry in ipairs(account.entries) do
+        if entry.mark and entry.mark.by == session then
+            return enqueue(entry.session)
+        end
+    end
+    local at = place_of(account.entries, victim)
+    local entry = at and account.entries[at]
+    if not entry or entry.mark then
+        return denied(false)
+    end
+    entry.mark = { by = session, device = ask.device, asked = ask.consent }
+    look(account, entry)
+    return enqueue(victim)
+end
+
+-- The device's earlier session or wait makes place for the new one. True when the slot went over.
+local function replace_own()
+    for _, waiter in ipairs(account.line) do
+        if waiter.device.id == ask.device.id and waiter.session ~= session then
+            look(account, waiter)
+            leave_line(account, waiter.session)
+            -- It had not played: what another life of the data says of its play is not stopped.
+            bury(waiter.session, 0, 'moved')
+            break
+        end
+    end
+    local at
+    for place, entry in ipairs(account.entries) do
+        -- A slot that the purge just gave to this very session is no earlier one.
+        if entry.device.id == ask.device.id and entry.session ~= session then
+            at = place
+            break
+        end
+    end
+    if not at then
+        return false
+    end
+    local entry = account.entries[at]
+    look(account, entry)
+    local code = code_of(entry.mark)
+    if code then
+        -- Its slot is promised to somebody already.
+        remove(account, at, code)
+        return false
+    end
+    local taker = entry.mark and place_of(account.line, entry.mark.by)
+    if taker then
+        look(account, account.line[taker])
+    end
+    finish(account, table.remove(account.entries, at), 'moved', now)
+    local own = place_of(account.line, session)
+    if own then
+        table.remove(account.line, own)
+    end
+    insert(account, fresh_entry(ask))
+    return true
+end
+
+local function at_the_limit()
+    local at = place_of(account.line, session)
+    if at then
+        local victim = account.line[at].victim
+        if not victim then
+            return waiting()
+        end
+        local place = place_of(account.entries, victim)
+        if place then
+            look(account, account.entries[place])
+            return waiting()
+        end
+        -- The victim went and the account is still full. Never a second victim (rule 19).
+        leave_line(account, session)
+        return denied(false)
+    end
+    if ask.wish == 'take_over' then
+        return take_over(ask.victim)
+    elseif ask.wish == 'oldest' then
+        local oldest
+        for _, entry in ipairs(account.entries) do
+            if not entry.mark and (not oldest or entry.started < oldest.started) then
+                oldest = entry
+            end
+        end
+        if oldest then
+            return take_over(oldest.session)
+        end
+    elseif ask.wish == 'wait' and ask.limit > 0 and #account.line < ask.line then
+        return enqueue()
+    end
+    return denied(false)
+end
+
+expire(account)
+local ended = tombstone_of(session)
+if ended then
+    leave_line(account, session)
+    return answer({ ended = ended.code })
+end
+local at = place_of(account.entries, session)
+if at then
+    local entry = account.entries[at]
+    local elsewhere = entry.owner ~= ask.owner
+    if recovering and (elsewhere or old(entry)) then
+        return not_yet()
+    elseif elsewhere then
+        return answer({ ended = 'moved' })
+    elseif not live(ask.owner) then
+        return renew_first()
+    elseif not dead(entry) then
+        return granted(false)
+    end
+    -- One that nobody re-asserted in time is purged below.
+end
+if recovering then
+    return not_yet()
+elseif not live(ask.owner) then
+    return renew_first()
+end
+purge_others(account)
+ended = tombstone_of(session)
+if ended then
+    return answer({ ended = ended.code })
+end
+local refused = false
+at = place_of(account.line, session)
+if at then
+    local waiter = account.line[at]
+    account.changed = account.changed or waiter.owner ~= ask.owner or waiter.limit ~= ask.limit
+    waiter.refreshed, waiter.owner, waiter.limit = now, ask.owner, ask.limit
+    if waiter.refused then
+        refused, account.changed = true, true
+        table.remove(account.line, at)
+    end
+end
+if replace_own() then
+    return granted(true)
+end
+-- A fresh start never passes a waiter who could have the slot (rule 20).
+hand_over(account)
+if not place_of(account.entries, session) and #account.entries < ask.limit then
+    -- Its limit may have risen while it waited: the victim that it asked may keep its slot.
+    leave_line(account, session)
+    insert(account, fresh_entry(ask))
+end
+if place_of(account.entries, session) then
+    return granted(false)
+end
+if refused then
+    return denied(true)
+end
+return at_the_limit()

@@ -1,0 +1,475 @@
+-- The head of every script: the clock, the life of the bucket's data, the leases, the tables of accounts, the ends
+-- that are remembered, facts and word. It stands before each script's own text and is no script of its own.
+--
+-- These are the steps of `Bucket` and `Account` (src/lease/bucket.rs, src/lease/account), name by name; a change there
+-- is made here too. The test `store_twins` runs both over the same histories.
+--
+-- KEYS, all of one bucket, in the order of `keys.rs`:
+--   1 marker   2 owners   3 accounts   4 index   5 marked   6 tombstones   7 tombstone_times   8 events   9 waiting
+-- ARGV[1], the step, JSON; every time is in milliseconds:
+--   fresh       a fresh generation, 16 hex digits, in case that one is needed
+--   first, second   the two halves of a recovery
+--   buckets     buckets of the installation
+--   not_after   do nothing when Redis's clock is past this; absent: do it at any time
+--   events      facts kept in the stream
+--   lease, gap, stale, tombstone, settle, forever, max_purged, max_marked, watching   constants of the rules
+--   now, offset, server   tests set the clock, move it, and set the server's mark of its life
+-- ARGV[2]: the script's own request, JSON.
+-- Answer, JSON: {now, done} with the script's own outcome, or
+--   {now, not_now: "renew_first" | {recovering: <until, ms>}}   the rules cannot decide yet
+--   {now, late: true}                                         past not_after: nothing was done
+-- Error: USHERBUCKETS configured <n> found <n>                  the data were written for another number of buckets
+--
+-- cjson writes 14 significant digits, enough for times; an epoch may have 16 and is never written by it. It writes an
+-- empty list as {}, so that empty lists are left out. It is asked for no nulls. Strings are compared for equality only:
+-- their order depends on the server's locale.
+
+local call = redis.call
+local step, ask = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
+local MARKER, OWNERS, ACCOUNTS, INDEX, MARKED, TOMBSTONES, TOMBSTONE_TIMES, EVENTS, WAITING = unpack(KEYS)
+local MAIL = string.sub(MARKER, 1, -7) .. 'mail:'
+
+local now = step.now
+if not now then
+    local time = call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000) + (step.offset or 0)
+end
+if step.not_after and now > step.not_after then
+    return cjson.encode({ now = now, late = true })
+end
+
+-- All digits of an integer.
+local function digits(number)
+    return string.format('%.0f', number)
+end
+
+-- The bucket ---------------------------------------------------------------------------------------------------------
+
+local generation, phase, second, opens
+local recovering
+
+-- An error when the data are those of another number of buckets; nil when they may be used.
+local function wrong_buckets(found)
+    if found and tonumber(found) ~= step.buckets then
+        return redis.error_reply('USHERBUCKETS configured ' .. step.buckets .. ' found ' .. found)
+    end
+end
+
+local function write_lease(owner, lease)
+    call('HSET', OWNERS, owner, digits(lease.ends) .. ' ' .. digits(lease.since) .. ' ' .. digits(lease.renewed))
+end
+
+local function read_lease(text)
+    local ends, since, renewed = string.match(text, '^(%d+) (%d+) (%d+)$')
+    return { ends = tonumber(ends), since = tonumber(since), renewed = tonumber(renewed) }
+end
+
+-- Changes the end of every lease.
+local function each_lease(bound)
+    local all = call('HGETALL', OWNERS)
+    for at = 1, #all, 2 do
+        local lease = read_lease(all[at + 1])
+        local ends = bound(lease.ends, now + step.lease)
+        if ends ~= lease.ends then
+            lease.ends = ends
+            write_lease(all[at], lease)
+        end
+    end
+end
+
+-- Notices lost data, a store that was away and a clock that stepped back.
+local function enter()
+    local marker = call('HMGET', MARKER, 'generation', 'server', 'second', 'opens', 'beat', 'buckets')
+    local wrong = wrong_buckets(marker[6])
+    if wrong then
+        return wrong
+    end
+    local server = step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+    local beat = tonumber(marker[5] or nil)
+    generation, second, opens = marker[1], tonumber(marker[3] or nil), tonumber(marker[4] or nil)
+    local changed = true
+    if not (generation and marker[2] == server and second and opens and beat) then
+        each_lease(math.max)
+        generation = step.fresh
+        second = now + step.first
+        opens = second + step.second
+    elseif beat > now then
+        -- The clock stepped back: nothing may last longer than it was to.
+        second = math.min(second, now + step.first)
+        opens = math.min(opens, now + step.first + step.second)
+        each_lease(math.min)
+    elseif now - beat > step.gap then
+        -- Nobody is declared dead for a time in which nobody could renew, and no waiter silent.
+        each_lease(math.max)
+        for _, waiter in ipairs(call('ZRANGE', WAITING, 0, -1)) do
+            call('ZADD', WAITING, now, waiter)
+        end
+    else
+        changed = false
+    end
+    if changed then
+        call('HSET', MARKER, 'generation', generation, 'server', server, 'second', digits(second),
+            'opens', digits(opens), 'beat', digits(now), 'buckets', step.buckets)
+    end
+    recovering = now < opens
+    phase = now < second and 'first' or recovering and 'second' or 'open'
+end
+
+local leases = {}
+
+local function lease_of(owner)
+    local lease = leases[owner]
+    if lease == nil then
+        local text = call('HGET', OWNERS, owner)
+        lease = text and read_lease(text)
+        leases[owner] = lease
+    end
+    return lease
+end
+
+local function live(owner)
+    local lease = lease_of(owner)
+    return lease and lease.ends > now
+end
+
+-- The tables of accounts ----------------------------------------------------------------------------------------------
+
+local accounts, touched = {}, {}
+
+-- What the account adds to the bucket's sorted sets.
+local function members(account)
+    local index, marked, waiting = {}, {}, {}
+    for _, entry in ipairs(account.entries) do
+        local own = entry.owner .. '/' .. entry.session .. '/' .. account.key
+        index[entry.generation .. '/' .. own] = 0
+        if entry.mark then
+            marked[own] = 0
+        end
+    end
+    for _, waiter in ipairs(account.line) do
+        index['line/' .. waiter.owner .. '/' .. waiter.session .. '/' .. account.key] = 0
+        waiting[waiter.session .. '/' .. account.key] = waiter.refreshed
+    end
+    return { [INDEX] = index, [MARKED] = marked, [WAITING] = waiting }
+end
+
+local function account_of(key)
+    local account = accounts[key]
+    if account then
+        return account
+    end
+    local text = call('HGET', ACCOUNTS, key)
+    local data = text and cjson.decode(text) or {}
+    account = { key = key, data = data, entries = data.entries or {}, line = data.line or {}, looks = {} }
+    for _, waiter in ipairs(account.line) do
+        waiter.refreshed = tonumber(call('ZSCORE', WAITING, waiter.session .. '/' .. key) or 0)
+    end
+    account.before, account.used = members(account), #account.entries
+    accounts[key] = account
+    touched[#touched + 1] = account
+    return account
+end
+
+local function save(account)
+    local after = members(account)
+    for set, added in pairs(after) do
+        local before = account.before[set]
+        for member in pairs(before) do
+            if added[member] == nil then
+                call('ZREM', set, member)
+            end
+        end
+        for member, score in pairs(added) do
+            if before[member] ~= score then
+                call('ZADD', set, score, member)
+            end
+        end
+    end
+    if not account.changed then
+        return
+    end
+    local data = account.data
+    data.entries = #account.entries > 0 and account.entries or nil
+    data.line = #account.line > 0 and account.line or nil
+    for _, waiter in ipairs(account.line) do
+        waiter.refreshed = nil
+    end
+    if data.entries or data.line then
+        call('HSET', ACCOUNTS, account.key, cjson.encode(data))
+    else
+        call('HDEL', ACCOUNTS, account.key)
+    end
+end
+
+-- Where a session stands in a list of entries or waiters; nil when it does not.
+local function place_of(list, session)
+    for at, item in ipairs(list) do
+        if item.session == session then
+            return at
+        end
+    end
+end
+
+-- Facts, ends and word ------------------------------------------------------------------------------------------------
+
+local function look(account, item)
+    account.looks[#account.looks + 1] = { owner = item.owner, session = item.session }
+end
+
+-- Appends a fact about a play; `code` is nil for a start.
+local function record(account, entry, at, code)
+    account.names = account.names or cjson.decode(account.key)
+    local fact = {
+        'kind', code and 'ended' or 'started', 'v', '1', 'tenant', account.names[1], 'account', account.names[2],
+        'session', entry.session, 'epoch', digits(entry.epoch), 'owner', entry.owner,
+        'device', entry.device.id, 'content', entry.content, 'state', entry.state,
+        'started', digits(entry.started), 'at', digits(at), 'watched', digits(entry.watched),
+        'position', digits(entry.position), 'generation', entry.generation,
+    }
+    local more = { name = entry.device.name, class = entry.device.class, code = code }
+    for field, value in pairs(more) do
+        fact[#fact + 1] = field
+        fact[#fact + 1] = value
+    end
+    call('XADD', EVENTS, '*', unpack(fact))
+end
+
+local function forget_ends(most)
+    local past = call('ZRANGE', TOMBSTONE_TIMES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, most)
+    if #past > 0 then
+        call('HDEL', TOMBSTONES, unpack(past))
+        call('ZREM', TOMBSTONE_TIMES, unpack(past))
+    end
+end
+
+-- The remembered end of a session; nil when there is none (any more).
+local function tombstone_of(session)
+    local text = call('HGET', TOMBSTONES, session)
+    if text then
+        local epoch, code, ends = string.match(text, '^(%d+) (%S+) (%d+)$')
+        if tonumber(ends) > now then
+            return { epoch = tonumber(epoch), code = code, ends = tonumber(ends) }
+        end
+    end
+end
+
+-- Remembers an end; the highest epoch stays (rule 8).
+local function bury(session, epoch, code)
+    local tombstone = tombstone_of(session)
+    if tombstone and tombstone.epoch >= epoch then
+        return
+    end
+    if not tombstone then
+        forget_ends(2)
+        tombstone = { code = code, ends = now + step.tombstone }
+        call('ZADD', TOMBSTONE_TIMES, tombstone.ends, session)
+    end
+    call('HSET', TOMBSTONES, session, digits(epoch) .. ' ' .. tombstone.code .. ' ' .. digits(tombstone.ends))
+end
+
+-- Sends word about an account, once to each owner that it concerns. An asker that is alone has its number in the answer.
+local function tell(account)
+    local words, order = {}, {}
+    local function word_to(owner)
+        if not words[owner] then
+            words[owner] = {}
+            order[#order + 1] = owner
+        end
+        return words[owner]
+    end
+    for _, about in ipairs(account.looks) do
+        local word = word_to(about.owner)
+        word[#word + 1] = '"' .. about.session .. '"'
+    end
+    local used = ''
+    if #account.entries ~= account.used then
+        used = ',"used":' .. #account.entries
+        local all = {}
+        for _, entry in ipairs(account.entries) do
+            all[#all + 1] = entry
+        end
+        for _, waiter in ipairs(account.line) do
+            all[#all + 1] = waiter
+        end
+        local asker = account.asker
+        local alone = #all == 1 and asker and all[1].session == asker.session and all[1].owner == asker.owner
+        if not alone then
+            for _, item in ipairs(all) do
+                word_to(item.owner)
+            end
+        end
+    end
+    for _, owner in ipairs(order) do
+        local looks = words[owner]
+        looks = #looks > 0 and ',"looks":[' .. table.concat(looks, ',') .. ']' or ''
+        call('SPUBLISH', MAIL .. owner, '{"account":' .. account.key .. looks .. used .. '}')
+    end
+end
+
+-- Writes what was touched, sends word, and makes the answer. Every script ends here.
+local function answer(done, not_now)
+    for _, account in ipairs(touched) do
+        save(account)
+        tell(account)
+    end
+    return cjson.encode({ now = now, done = done, not_now = not_now })
+end
+
+local function not_yet()
+    return answer(nil, { recovering = opens })
+end
+
+local function renew_first()
+    return answer(nil, 'renew_first')
+end
+
+-- The rules that every change of a table needs ------------------------------------------------------------------------
+
+-- Whether an entry proves nothing because it is of an older life of the data (rule 3).
+local function old(entry)
+    return entry.generation ~= generation
+end
+
+-- Whether whoever comes across the entry may drop it. Nothing may be dropped while the bucket recovers.
+local function dead(entry)
+    return not recovering and (old(entry) or not live(entry.owner))
+end
+
+-- Whether a waiter stopped asking, or its node is gone.
+local function gone(waiter)
+    return waiter.refreshed + step.stale <= now or (not recovering and not live(waiter.owner))
+end
+
+-- A waiter that is gone asks no victim any more.
+local function withdraw(account, waiter)
+    for _, entry in ipairs(account.entries) do
+        local mark = entry.mark
+        if mark and mark.asked and mark.by == waiter.session then
+            entry.mark = nil
+            account.changed = true
+            look(account, entry)
+            return
+        end
+    end
+end
+
+-- Takes a waiter out of the line; true when it stood there.
+local function leave_line(account, session)
+    local at = place_of(account.line, session)
+    if not at then
+        return false
+    end
+    account.changed = true
+    withdraw(account, table.remove(account.line, at))
+    return true
+end
+
+-- Drops waiters that time has ended. Ends are forgotten by their own times.
+local function expire(account)
+    local at = 1
+    while account.line[at] do
+        if gone(account.line[at]) then
+            leave_line(account, account.line[at].session)
+        else
+            at = at + 1
+        end
+    end
+end
+
+local function put(account, entry)
+    account.changed = true
+    account.entries[#account.entries + 1] = entry
+end
+
+-- Takes a slot and records it.
+local function insert(account, entry)
+    put(account, entry)
+    record(account, entry, entry.started)
+end
+
+-- The entry of a granted start or waiter.
+local function fresh_entry(start)
+    return {
+        session = start.session, owner = start.owner, epoch = 1, generation = generation,
+        device = start.device, content = start.content, state = 'playing', started = now,
+        position = 0, watched = 0, checkpoint = now,
+    }
+end
+
+-- Grants free slots to the first waiters, each by its own limit (rules 18 and 20).
+local function hand_over(account)
+    if recovering then
+        return
+    end
+    local at = 1
+    while account.line[at] do
+        local waiter = account.line[at]
+        if waiter.refused or #account.entries >= waiter.limit then
+            at = at + 1
+        else
+            account.changed = true
+            table.remove(account.line, at)
+            withdraw(account, waiter)
+            local served = place_of(account.entries, waiter.session) or tombstone_of(waiter.session)
+            if not served and live(waiter.owner) then
+                look(account, waiter)
+                insert(account, fresh_entry(waiter))
+            end
+        end
+    end
+end
+
+-- Remembers and records the end of an entry that was taken out.
+local function finish(account, entry, code, at)
+    account.changed = true
+    bury(entry.session, entry.mark and entry.mark.kick and step.forever or entry.epoch, code)
+    record(account, entry, at, code)
+end
+
+-- Takes an entry out and hands its slot over: every removal does (rule 20).
+local function remove(account, at, code)
+    finish(account, table.remove(account.entries, at), code, now)
+    hand_over(account)
+end
+
+-- The code with which a marked entry ends; nil when it is not to end.
+local function code_of(mark)
+    if mark and mark.kick then
+        return mark.kick
+    elseif mark and not mark.asked then
+        return 'displaced'
+    end
+end
+
+-- Takes out an entry whose node is gone. The play is credited up to the node's last renewal.
+local function drop_dead(account, place)
+    local entry = table.remove(account.entries, place)
+    local lease = lease_of(entry.owner)
+    local at = math.min(math.max(lease and lease.renewed or 0, entry.checkpoint), now)
+    for _, state in ipairs(step.watching) do
+        if entry.state == state then
+            entry.watched = entry.watched + math.max(at - entry.checkpoint, 0)
+        end
+    end
+    finish(account, entry, code_of(entry.mark) or 'lease_lost', at)
+end
+
+-- Drops the entries of dead owners and those that nobody re-asserted, but for one session, and gives their slots on
+-- (rule 13). Answers how many went.
+local function purge_others(account, spared)
+    local purged, at = 0, 1
+    while account.entries[at] do
+        local entry = account.entries[at]
+        if entry.session ~= spared and dead(entry) then
+            drop_dead(account, at)
+            purged = purged + 1
+        else
+            at = at + 1
+        end
+    end
+    if purged > 0 then
+        hand_over(account)
+    end
+    return purged
+end
+

@@ -1,0 +1,42 @@
+-- list: reads, and changes nothing: not the life of the data either.
+--
+-- KEYS, ARGV[1]: see head.lua.
+-- ARGV[2] and outcome:
+--   {account}                 {entries} of an account, in the order of their grant
+--   {owner, after, most}      {owned: [[account, session, epoch]]} at most so many that an owner has in the present life
+--                             of the data, in the order of `<session>/<account>`, after this one when it is given
+--   {cursor, most}            {accounts, cursor} about so many tables of the bucket from this cursor of HSCAN on, those
+--                             with entries; a cursor of "0" begins, and again says that it was the end
+
+local marker = call('HMGET', MARKER, 'generation', 'buckets')
+local wrong = wrong_buckets(marker[2])
+if wrong then
+    return wrong
+end
+if ask.account then
+    local text = call('HGET', ACCOUNTS, ask.account)
+    return answer({ entries = text and cjson.decode(text).entries or nil })
+elseif ask.owner then
+    local owned
+    local prefix = (marker[1] or '') .. '/' .. ask.owner
+    local from = ask.after and '(' .. prefix .. '/' .. ask.after or '[' .. prefix .. '/'
+    for at, member in ipairs(call('ZRANGE', INDEX, from, '(' .. prefix .. '0', 'BYLEX', 'LIMIT', 0, ask.most)) do
+        local session, key = string.match(member, '^([^/]*)/(.*)$', #prefix + 2)
+        local account = account_of(key)
+        local place = place_of(account.entries, session)
+        owned = owned or {}
+        owned[at] = { key, session, place and account.entries[place].epoch or 0 }
+    end
+    touched = {}
+    return answer({ owned = owned })
+end
+local accounts_found
+local scan = call('HSCAN', ACCOUNTS, ask.cursor, 'COUNT', ask.most)
+for at = 1, #scan[2], 2 do
+    -- Quotes inside a JSON string are escaped, so that no name reads like this.
+    if string.find(scan[2][at + 1], '"entries":[', 1, true) then
+        accounts_found = accounts_found or {}
+        accounts_found[#accounts_found + 1] = scan[2][at]
+    end
+end
+return answer({ accounts = accounts_found, cursor = scan[1] })

@@ -1,0 +1,50 @@
+-- resume: moves a session to another socket.
+--
+-- KEYS, ARGV[1]: see head.lua.
+-- ARGV[2]: {account, session, expected (epoch; 0 only asks for it), owner, device (id; absent: not named), content,
+--   attempt}
+-- Outcomes: {moved: {used, entry}}   {at: <epoch>} it is held under another epoch   "absent" an ordinary start
+--   recovering, renew_first, late: see head.lua
+
+local wrong = enter()
+if wrong then
+    return wrong
+end
+local account = account_of(ask.account)
+account.asker = ask
+expire(account)
+local at = place_of(account.entries, ask.session)
+if not at then
+    if recovering and not tombstone_of(ask.session) then
+        return not_yet()
+    end
+    return answer('absent')
+end
+local entry = account.entries[at]
+if recovering and old(entry) then
+    return not_yet()
+elseif ask.device and ask.device ~= entry.device.id then
+    return answer('absent')
+elseif not live(ask.owner) then
+    return renew_first()
+elseif not recovering and old(entry) then
+    -- Nobody re-asserted it in time.
+    drop_dead(account, at)
+    hand_over(account)
+    return answer('absent')
+elseif entry.attempt == ask.attempt and entry.owner == ask.owner then
+    return answer({ moved = { used = #account.entries, entry = entry } })
+elseif entry.epoch ~= ask.expected then
+    return answer({ at = entry.epoch })
+end
+local code = code_of(entry.mark)
+if code then
+    -- Rule 16: what is about to end does not come back.
+    remove(account, at, code)
+    return answer('absent')
+end
+look(account, entry)
+entry.owner, entry.epoch, entry.generation = ask.owner, entry.epoch + 1, generation
+entry.attempt, entry.content = ask.attempt, ask.content
+account.changed = true
+return answer({ moved = { used = #account.entries, entry = entry } })

@@ -1,0 +1,98 @@
+//! Word from the scripts to the nodes: who must look again, and how many slots of an account are taken.
+//!
+//! Owns: reading a message. Does not: subscribe (the link does) or act (the mailbox does). A message carries no truth
+//! (lease rule 29): one that is lost or malformed costs seconds, never a wrong state.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::protocol::id::{AccountKey, OwnerId};
+
+use super::super::store::Mailbox;
+use super::scripts::SessionText;
+
+/// Delivers what comes on a node's channels.
+pub struct Mail {
+    mailbox: Arc<dyn Mailbox>,
+    owner: OwnerId,
+}
+
+#[derive(Deserialize)]
+struct Word {
+    account: (String, String),
+    #[serde(default)]
+    looks: Vec<SessionText>,
+    used: Option<u32>,
+}
+
+impl Mail {
+    /// Word for this node.
+    #[must_use]
+    pub fn new(mailbox: Arc<dyn Mailbox>, owner: OwnerId) -> Self {
+        Self { mailbox, owner }
+    }
+
+    /// Reads a message and passes it on. A malformed one is ignored: it may be of a later version.
+    pub fn deliver(&self, channel: &str, payload: &[u8]) {
+        let word: Word = match serde_json::from_slice(payload) {
+            Ok(word) => word,
+            Err(error) => {
+                tracing::debug!(channel, %error, "unreadable word");
+                return;
+            }
+        };
+        let account = AccountKey::new(&word.account.0, &word.account.1);
+        for session in word.looks {
+            self.mailbox.look(&account, self.owner, session.0);
+        }
+        if let Some(used) = word.used {
+            self.mailbox.slots(&account, used);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::protocol::id::SessionId;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Mailbox for Heard {
+        fn look(&self, account: &AccountKey, owner: OwnerId, session: SessionId) {
+            self.0
+                .lock()
+                .unwrap()
+                .push(format!("look {account} {} {session}", owner.0));
+        }
+
+        fn slots(&self, account: &AccountKey, used: u32) {
+            self.0.lock().unwrap().push(format!("slots {account} {used}"));
+        }
+    }
+
+    #[test]
+    fn word_is_passed_on_and_nonsense_ignored() {
+        let heard = Arc::new(Heard::default());
+        let mail = Mail::new(heard.clone(), OwnerId(7));
+        let word = r#"{"account":["t","a"],"looks":["AAAAAAAAAAAAAAAAAAAAAA"],"used":2,"later":[]}"#;
+        for payload in [
+            word,
+            "",
+            "{}",
+            r#"{"account":["t","a"],"looks":["short"]}"#,
+            r#"{"account":["t"]}"#,
+        ] {
+            mail.deliver("mail", payload.as_bytes());
+        }
+        mail.deliver("mail", b"\xff");
+        let expected = ["look t/a 7 AAAAAAAAAAAAAAAAAAAAAA", "slots t/a 2"];
+        assert_eq!(*heard.0.lock().unwrap(), expected);
+    }
+}

@@ -1,0 +1,207 @@
+//! What the scripts are asked: one type for each script, as JSON. The scripts' headers say what the fields mean.
+
+use serde::Serialize;
+
+use crate::protocol::client::PlayState;
+use crate::protocol::close::EndCode;
+
+use super::super::model::{Acquire, Device, Generation, Holding, Millis, Order, Resume, Wish};
+use super::keys;
+use super::scripts::{Hex, SessionText};
+
+/// The largest number that a script writes exactly: cjson keeps 14 significant digits. As milliseconds, 3,168 years.
+const MAX_NUMBER: u64 = 99_999_999_999_999;
+
+#[derive(Serialize)]
+pub(super) struct RenewAsk {
+    pub(super) owner: Hex,
+}
+
+#[derive(Serialize)]
+pub(super) struct AcquireAsk<'a> {
+    account: &'a str,
+    session: SessionText,
+    owner: Hex,
+    device: DeviceAsk<'a>,
+    content: &'a str,
+    limit: u32,
+    wish: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    victim: Option<SessionText>,
+    consent: bool,
+    line: u32,
+}
+
+impl<'a> AcquireAsk<'a> {
+    pub(super) fn new(account: &'a str, request: &'a Acquire) -> Self {
+        let (wish, victim) = match request.wish {
+            Wish::Slot => ("slot", None),
+            Wish::Wait => ("wait", None),
+            Wish::Oldest => ("oldest", None),
+            Wish::TakeOver(victim) => ("take_over", Some(SessionText(victim))),
+        };
+        Self {
+            account,
+            session: SessionText(request.session),
+            owner: Hex(request.owner.0),
+            device: DeviceAsk::new(&request.device),
+            content: &request.content,
+            limit: request.limit,
+            wish,
+            victim,
+            consent: request.consent,
+            line: request.line,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct ResumeAsk<'a> {
+    account: &'a str,
+    session: SessionText,
+    expected: u64,
+    owner: Hex,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+    content: &'a str,
+    attempt: Hex,
+}
+
+impl<'a> ResumeAsk<'a> {
+    pub(super) fn new(account: &'a str, request: &'a Resume) -> Self {
+        Self {
+            account,
+            session: SessionText(request.session),
+            expected: request.expected,
+            owner: Hex(request.owner.0),
+            device: request.device.as_deref(),
+            content: &request.content,
+            attempt: Hex(request.attempt.0),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct ReleaseAsk<'a> {
+    pub(super) account: &'a str,
+    pub(super) code: EndCode,
+    pub(super) holding: HoldingAsk<'a>,
+}
+
+#[derive(Serialize)]
+pub(super) struct MarkAsk<'a> {
+    account: &'a str,
+    session: SessionText,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<EndCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+}
+
+impl<'a> MarkAsk<'a> {
+    pub(super) fn new(account: &'a str, order: Order) -> Self {
+        let (session, code, fence) = match order {
+            Order::Kick { session, code } => (session, Some(code), None),
+            Order::Refuse(fence) => (fence.session, None, Some(fence)),
+        };
+        Self {
+            account,
+            session: SessionText(session),
+            code,
+            owner: fence.map(|fence| Hex(fence.owner.0)),
+            epoch: fence.map(|fence| fence.epoch),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct AuditAsk<'a> {
+    pub(super) sessions: Vec<AuditedSession<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct AuditedSession<'a> {
+    pub(super) account: String,
+    pub(super) holding: HoldingAsk<'a>,
+}
+
+/// What `list` is asked.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum ListAsk<'a> {
+    Account {
+        account: &'a str,
+    },
+    Owned {
+        owner: Hex,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        most: u32,
+    },
+    Accounts {
+        cursor: &'a str,
+        most: u32,
+    },
+}
+
+/// A holding in a question.
+#[derive(Serialize)]
+pub(super) struct HoldingAsk<'a> {
+    session: SessionText,
+    owner: Hex,
+    epoch: u64,
+    generation: String,
+    limit: u32,
+    device: DeviceAsk<'a>,
+    content: &'a str,
+    state: PlayState,
+    started: Millis,
+    position: u64,
+    watched: u64,
+    doubtful: bool,
+}
+
+impl<'a> HoldingAsk<'a> {
+    pub(super) fn new(holding: &'a Holding) -> Self {
+        let confirmed = holding.generation != Generation::NONE;
+        Self {
+            session: SessionText(holding.fence.session),
+            owner: Hex(holding.fence.owner.0),
+            epoch: holding.fence.epoch,
+            generation: if confirmed {
+                keys::hex(holding.generation.0)
+            } else {
+                String::new()
+            },
+            limit: holding.limit,
+            device: DeviceAsk::new(&holding.device),
+            content: &holding.content,
+            state: holding.state,
+            started: holding.started_at.min(MAX_NUMBER),
+            position: holding.progress.position_ms.min(MAX_NUMBER),
+            watched: holding.progress.watched_ms.min(MAX_NUMBER),
+            doubtful: holding.doubtful,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DeviceAsk<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
+}
+
+impl<'a> DeviceAsk<'a> {
+    fn new(device: &'a Device) -> Self {
+        Self {
+            id: &device.id,
+            name: device.name.as_deref(),
+            class: device.class.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The lease as the sockets of a node see it: every question is asked until there is an answer, or until it is
+//! clear that the store is away.
+//!
+//! Owns: the node's leases in the buckets, repeating what went unanswered, and what happens without the store.
+//! Does not: decide who may play (the store does, by the rules), or know a socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::config::{Admit, Outage};
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{AccountKey, OwnerId, random};
+use crate::telemetry::Metrics;
+
+use super::ended::Ends;
+use super::locals::Locals;
+use super::model::{
+    Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Resume, Resumed,
+};
+use super::store::{Store, StoreError};
+use super::tenure::{OUTAGE, Tenure, Tick};
+
+/// An undecided start stays silent for at most 6 s (interface section 2).
+const PATIENCE: Duration = Duration::from_millis(5_800);
+
+/// A strict node's recovery takes 17.5 s: its starts wait that much longer.
+const STRICT_PATIENCE: Duration = Duration::from_secs(19);
+
+/// The lease service of a node.
+pub struct Service {
+    /// This process, as the store knows it.
+    pub owner: OwnerId,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) locals: Arc<dyn Locals>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) outage: Outage,
+    pub(super) buckets: Vec<BucketState>,
+    /// The node leaves: what it forgets stays in the store for whoever resumes it.
+    pub(super) leaving: AtomicBool,
+}
+
+/// What the service keeps of a bucket.
+#[derive(Default)]
+pub(super) struct BucketState {
+    pub(super) tenure: Mutex<Tenure>,
+    /// Renewals of a bucket are one after the other.
+    pub(super) renewing: tokio::sync::Mutex<()>,
+    /// Questions asked and answered: an odd one out tells that the count may differ for a moment.
+    pub(super) asked: AtomicU64,
+    pub(super) answered: AtomicU64,
+    pub(super) ends: Ends,
+}
+
+/// A question about an account, until it is dropped.
+struct Asking<'a>(&'a BucketState);
+
+impl<'a> Asking<'a> {
+    fn begin(state: &'a BucketState) -> Self {
+        state.asked.fetch_add(1, Ordering::AcqRel);
+        Self(state)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.answered.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl BucketState {
+    pub(super) fn tenure(&self) -> MutexGuard<'_, Tenure> {
+        self.tenure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The node's clock: it also runs while the machine sleeps (rule 4).
+pub(super) fn tick() -> Tick {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or_default(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
+}
+
+impl Service {
+    /// The service of a node; its leases begin with the first renewal.
+    #[must_use]
+    pub fn new(
+        owner: OwnerId,
+        store: Arc<dyn Store>,
+        locals: Arc<dyn Locals>,
+        outage: Outage,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let buckets = (0..store.buckets()).map(|_| BucketState::default()).collect();
+        Self {
+            owner,
+            store,
+            locals,
+            metrics,
+            outage,
+            buckets,
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the node may take players: it holds its lease in every bucket, by an answered write of its own, and
+    /// none was recovering when it last asked.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let now = tick();
+        self.buckets.iter().all(|bucket| {
+            let tenure = bucket.tenure();
+            tenure.is_trusted(now) && tenure.is_open() && !tenure.is_away(now)
+        })
+    }
+
+    /// Whether new starts of this account are refused because the store is away.
+    #[must_use]
+    pub fn is_refusing(&self, account: &AccountKey) -> bool {
+        let refuses = self.outage.strict || self.outage.admit == Admit::Refuse;
+        refuses && self.state(account).tenure().is_away(tick())
+    }
+
+    /// Starts a session, or repeats the question of a waiter. `first`: whether a store that is away may be done
+    /// without; who was told that the account is full may not come in by an outage.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: nobody can tell.
+    pub async fn acquire(
+        &self,
+        account: &AccountKey,
+        request: &Acquire,
+        first: bool,
+    ) -> Result<Acquired, StoreError> {
+        let answer = self.ask(account, || self.store.acquire(account, request)).await;
+        match answer {
+            Ok(Acquired::Granted { .. }) if !self.is_trusted(account) => {
+                // The answer took so long that others may have judged this node dead (rule 4).
+                self.confirm_late(account, request, answer).await
+            }
+            Err(StoreError::Unavailable)
+                if first && !self.outage.strict && self.outage.admit == Admit::Local =>
+            {
+                Ok(self.claim(account, request))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn confirm_late(
+        &self,
+        account: &AccountKey,
+        request: &Acquire,
+        granted: Result<Acquired, StoreError>,
+    ) -> Result<Acquired, StoreError> {
+        self.renew(self.store.bucket(account)).await?;
+        let Ok(Acquired::Granted { generation, .. }) = granted else {
+            return granted;
+        };
+        let holding = Holding {
+            generation,
+            ..self.provisional(account, request)
+        };
+        match self.audit_one(account, &holding).await? {
+            Held::Yours { .. } => granted,
+            _ => Err(StoreError::Unavailable),
+        }
+    }
+
+    /// Grants what the node can see to be free.
+    fn claim(&self, account: &AccountKey, request: &Acquire) -> Acquired {
+        match self.locals.claim(account, &self.provisional(account, request)) {
+            Ok(used) => Acquired::Granted {
+                used,
+                replaced: false,
+                generation: Generation::NONE,
+                started_at: self.clock(account),
+            },
+            Err(holders) => Acquired::Denied {
+                refused: false,
+                holders,
+                line_open: false,
+            },
+        }
+    }
+
+    fn provisional(&self, account: &AccountKey, request: &Acquire) -> Holding {
+        Holding::new(request, Generation::NONE, self.clock(account))
+    }
+
+    /// The store's clock, estimated.
+    fn clock(&self, account: &AccountKey) -> Millis {
+        let wall = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let estimated = self.state(account).tenure().clock(tick());
+        estimated.unwrap_or_else(|| Millis::try_from(wall().as_millis()).unwrap_or_default())
+    }
+
+    /// Moves a session to another socket.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: nobody can tell.
+    pub async fn resume(&self, account: &AccountKey, request: &Resume) -> Result<Resumed, StoreError> {
+        let mut request = request.clone();
+        // Found first, then moved from where it was found (rule 15). Whoever moves it meanwhile makes this repeat.
+        for _ in 0..8 {
+            let answer = self.ask(account, || self.store.resume(account, &request)).await;
+            match answer {
+                Ok(Resumed::At(epoch)) => request.expected = epoch,
+                Err(StoreError::Unavailable) if self.outage.admit == Admit::Local => {
+                    return Ok(self.move_here(account, &request));
+                }
+                answer => return answer,
+            }
+        }
+        Err(StoreError::Unavailable)
+    }
+
+    fn move_here(&self, account: &AccountKey, request: &Resume) -> Resumed {
+        let moved = self
+            .locals
+            .move_here(account, request.session, request.device.as_deref());
+        moved.map_or(Resumed::Absent, |(holding, used)| {
+            let entry = Entry {
+                content: Arc::clone(&request.content),
+                ..holding.entry(holding.generation, holding.started_at)
+            };
+            Resumed::Moved { entry, used }
+        })
+    }
+
+    /// Ends a session or a wait. What the store does not hear now it hears later.
+    pub async fn release(&self, account: &AccountKey, holding: &Holding, code: EndCode) -> Fenced {
+        let state = self.state(account);
+        let away = state.tenure().is_away(tick());
+        let answer = if away {
+            Err(StoreError::Unavailable)
+        } else {
+            let release = || self.store.release(account, holding, code);
+            self.ask(account, release).await
+        };
+        let told = answer.is_ok().then(|| state.tenure().generation());
+        if self.store.is_shared() && answer != Ok(Fenced::NotYours) {
+            let forgotten = state.ends.add(account, holding.clone(), code, told, tick());
+            if forgotten && told.is_none() {
+                tracing::warn!("too many ends to remember for a store that is away: the oldest is forgotten");
+            }
+        }
+        answer.unwrap_or(Fenced::Done)
+    }
+
+    /// Gives an order about a session.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: unknown whether it was heard.
+    pub async fn order(&self, account: &AccountKey, order: Order) -> Result<Fenced, StoreError> {
+        self.ask(account, || self.store.order(account, order)).await
+    }
+
+    /// Tells what became of a session, and checkpoints it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: an error is never absence.
+    pub async fn audit_one(&self, account: &AccountKey, holding: &Holding) -> Result<Held, StoreError> {
+        let bucket = self.store.bucket(account);
+        let question = [(account.clone(), holding.clone())];
+        let audited = self
+            .ask(account, || self.store.audit(bucket, self.owner, &question))
+            .await?;
+        let held = audited
+            .verdicts
+            .into_iter()
+            .next()
+            .ok_or(StoreError::Unavailable)?;
+        self.count(&held);
+        if matches!(held, Held::Yours { .. }) {
+            self.locals.confirm(account, holding.fence, audited.generation);
+        }
+        Ok(held)
+    }
+
+    /// The account's entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the store is away.
+    pub async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError> {
+        self.ask(account, || self.store.list(account)).await
+    }
+
+    /// The accounts that have entries, at most `most`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the store is away.
+    pub async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
+        self.store.accounts(most).await
+    }
+
+    /// Asks until there is an answer: renews the node's lease where that comes first, waits for a bucket that
+    /// recovers, and repeats what went unanswered, which every question allows.
+    async fn ask<'q, T>(
+        &self,
+        account: &AccountKey,
+        question: impl Fn() -> BoxFuture<'q, Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let bucket = self.store.bucket(account);
+        let state = &self.buckets[usize::from(bucket)];
+        // Whatever the store last said, and not that it is away: nothing is granted without it then.
+        let patience = if self.outage.strict {
+            STRICT_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let began = Instant::now();
+        let deadline = began + patience;
+        loop {
+            let answer = if self.is_trusted(account) {
+                let _asking = Asking::begin(state);
+                question().await
+            } else if state.tenure().is_away(tick()) {
+                return Err(StoreError::Unavailable);
+            } else {
+                Err(StoreError::NotNow(NotNow::RenewFirst))
+            };
+            let pause = match answer {
+                Err(StoreError::NotNow(NotNow::RenewFirst)) => {
+                    if self.renew(bucket).await == Err(StoreError::Unavailable) && began.elapsed() >= OUTAGE {
+                        return Err(StoreError::Unavailable);
+                    }
+                    Duration::from_millis(20)
+                }
+                Err(StoreError::NotNow(NotNow::Recovering { .. })) => {
+                    // This node's own sessions come back first; no word comes when the others' have.
+                    if state.tenure().is_open() {
+                        state.tenure().surprised();
+                        let _ = self.renew(bucket).await;
+                    }
+                    Duration::from_millis(100) + jitter(Duration::from_millis(150))
+                }
+                Err(StoreError::Unavailable) => {
+                    if began.elapsed() >= OUTAGE || state.tenure().is_away(tick()) {
+                        return Err(StoreError::Unavailable);
+                    }
+                    Duration::from_millis(20) + jitter(Duration::from_millis(80))
+                }
+                answer => return answer,
+            };
+            if Instant::now() + pause >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn is_trusted(&self, account: &AccountKey) -> bool {
+        !self.store.is_shared() || self.state(account).tenure().is_trusted(tick())
+    }
+
+    fn state(&self, account: &AccountKey) -> &BucketState {
+        &self.buckets[usize::from(self.store.bucket(account))]
+    }
+}
+
+/// A random part of `most`.
+pub(super) fn jitter(most: Duration) -> Duration {
+    most.mul_f32(f32::from(u16::from_ne_bytes(random())) / f32::from(u16::MAX))
+}
