@@ -273,6 +273,7 @@ async fn open_store(
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
     let registry = Arc::new(Registry::new(buckets));
     let mail = Mail::new(registry.clone(), owner);
+    let alarm = mail.alarm();
     let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);
     let link = Link::open(&config.redis, Arc::clone(metrics), deliver)
         .map_err(|error| AppError::Settings(error.to_string()))?;
@@ -288,7 +289,7 @@ async fn open_store(
             (recovery / 2, recovery / 2)
         },
     };
-    let store = RedisStore::new(link, layout, owner);
+    let store = RedisStore::new(link, layout, owner, alarm);
     if let Ok(Some(found)) = store.other_buckets().await {
         let message =
             format!("redis.buckets: {buckets} here, {found} in Redis: every node must have the same");

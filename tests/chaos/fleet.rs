@@ -22,36 +22,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::checker::{Report, Rules, check};
 use crate::cutter::Cutter;
-use crate::harness::{self, SECRET, exchange, usher_in};
+use crate::harness::{self, SECRET, USHER, exchange, usher_at, usher_in};
 use crate::log::{Session, What};
 use crate::servers::Redis;
 use crate::swarm::{Door, Swarm, account_name};
 
 /// How long a node may take to become ready: an empty Redis costs a recovery of 5 s first.
 const READY: Duration = Duration::from_secs(40);
-
-/// Whether the gateway under test can share its leases.
-pub(crate) fn knows_redis() -> bool {
-    static KNOWS: OnceLock<bool> = OnceLock::new();
-    *KNOWS.get_or_init(|| {
-        let help = usher_in(&std::env::temp_dir())
-            .args(["serve", "--help"])
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&help.stdout).contains("--redis")
-    })
-}
-
-/// Leaves a test that needs Redis while the gateway knows none.
-macro_rules! needs_redis {
-    () => {
-        if !$crate::fleet::knows_redis() {
-            eprintln!("skipped: no redis");
-            return;
-        }
-    };
-}
-pub(crate) use needs_redis;
 
 pub(crate) struct Fleet {
     name: &'static str,
@@ -67,6 +44,8 @@ pub(crate) struct Fleet {
 pub(crate) struct Gateway {
     number: u32,
     child: Option<Child>,
+    /// Which version it starts as.
+    pub(crate) program: PathBuf,
     dir: PathBuf,
     redis: Option<u16>,
     pub(crate) players: SocketAddr,
@@ -77,7 +56,7 @@ pub(crate) struct Gateway {
 impl Fleet {
     /// Nodes that share nothing.
     pub(crate) async fn alone(name: &'static str, nodes: usize) -> Self {
-        Self::launch(name, nodes, None, "").await
+        Self::launch(name, nodes, None, "", Path::new(USHER)).await
     }
 
     /// Nodes that share an empty Redis.
@@ -87,10 +66,21 @@ impl Fleet {
 
     /// The same with settings beside the suite's own.
     pub(crate) async fn with(name: &'static str, nodes: usize, toml: &str) -> Self {
-        Self::launch(name, nodes, Some(Redis::start()), toml).await
+        Self::launch(name, nodes, Some(Redis::start()), toml, Path::new(USHER)).await
     }
 
-    async fn launch(name: &'static str, count: usize, redis: Option<Redis>, toml: &str) -> Self {
+    /// Nodes of another version that share an empty Redis.
+    pub(crate) async fn of_version(name: &'static str, nodes: usize, program: &Path) -> Self {
+        Self::launch(name, nodes, Some(Redis::start()), "", program).await
+    }
+
+    async fn launch(
+        name: &'static str,
+        count: usize,
+        redis: Option<Redis>,
+        toml: &str,
+        program: &Path,
+    ) -> Self {
         // More at once would measure how they slow each other down.
         static FLEETS: Semaphore = Semaphore::const_new(4);
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -115,6 +105,7 @@ impl Fleet {
             nodes.push(Gateway {
                 number: u32::try_from(number).unwrap(),
                 child: None,
+                program: program.to_owned(),
                 dir: node,
                 redis: cutters.last().map(|cutter| cutter.port),
                 players: ([127, 0, 0, 1], 0).into(),
@@ -239,7 +230,7 @@ impl Gateway {
             .open(self.dir.join("log"))
             .unwrap();
         let (players, admin) = (self.players.to_string(), self.admin.to_string());
-        let mut command: Command = usher_in(&self.dir);
+        let mut command: Command = usher_at(&self.program, &self.dir);
         command.args([
             "serve",
             "--config",

@@ -8,7 +8,7 @@ use crate::audience::{Audience, Intruders};
 use crate::checker::Rules;
 use crate::cutter::Cutter;
 use crate::figures::Figures;
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
 use crate::servers::Redis;
 use crate::swarm::Start;
 
@@ -34,32 +34,27 @@ enum Loss {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_flushed() {
-    needs_redis!();
     lose("redis_flushed", Loss::Flushed, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_restarted_empty() {
-    needs_redis!();
     lose("redis_restarted_empty", Loss::RestartedEmpty, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_old_snapshot() {
-    needs_redis!();
     lose("redis_old_snapshot", Loss::OldSnapshot, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replica_promoted() {
-    needs_redis!();
     lose("replica_promoted", Loss::ReplicaPromoted, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "5,000 sessions, four times"]
 async fn redis_losses_long() {
-    needs_redis!();
     lose("redis_flushed_long", Loss::Flushed, 1_667).await;
     lose("redis_restarted_empty_long", Loss::RestartedEmpty, 1_667).await;
     lose("redis_old_snapshot_long", Loss::OldSnapshot, 1_667).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::checker::Rules;
 use crate::figures::{Figures, percentile};
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
 use crate::log::{Mode, What};
 use crate::swarm::{Grant, Player, Start, Told, account_name};
 
@@ -22,7 +22,6 @@ const ACCOUNTS: u32 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mail_dropped() {
-    needs_redis!();
     let fleet = Fleet::sharing("mail_dropped", 3).await;
     for cutter in &fleet.cutters {
         cutter.drop_messages(true);

@@ -1,5 +1,6 @@
 //! Nodes that die, stand still, or leave.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -8,7 +9,8 @@ use crate::audience::{Audience, INTRUDER, Intruders};
 use crate::checker::{Rules, Window};
 use crate::events::Plays;
 use crate::figures::{Figures, percentile};
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
+use crate::harness::USHER;
 use crate::log::What;
 use crate::swarm::Start;
 
@@ -23,14 +25,12 @@ const LATEST: Duration = Duration::from_secs(13);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_killed() {
-    needs_redis!();
     kill_a_node("node_killed", 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "5,000 sessions"]
 async fn node_killed_long() {
-    needs_redis!();
     kill_a_node("node_killed_long", 1_667).await;
 }
 
@@ -118,14 +118,12 @@ async fn kill_a_node(name: &'static str, accounts: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_stalled() {
-    needs_redis!();
     stall_a_node("node_stalled", 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "3,000 sessions"]
 async fn node_stalled_long() {
-    needs_redis!();
     stall_a_node("node_stalled_long", 1_000).await;
 }
 
@@ -187,28 +185,48 @@ async fn stall_a_node(name: &'static str, accounts: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_restart() {
-    needs_redis!();
     restart_all("rolling_restart", 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "3,000 sessions"]
 async fn rolling_restart_long() {
-    needs_redis!();
     restart_all("rolling_restart_long", 1_000).await;
+}
+
+/// Nodes of this version and the one before it share one Redis, upwards and back again. `USHER_PREVIOUS`: that one's
+/// program (`tests/previous` builds it).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "wants the previous version's program"]
+async fn rolling_upgrade_long() {
+    let previous =
+        std::env::var_os("USHER_PREVIOUS").expect("USHER_PREVIOUS: the previous version's program");
+    let (previous, present) = (Path::new(&previous), Path::new(USHER));
+    let mut fleet = Fleet::of_version("rolling_upgrade_long", 3, previous).await;
+    let up = (0..3).map(|node| (node, present));
+    let back = (0..3).map(|node| (node, previous));
+    let versions: Vec<_> = up.chain(back).collect();
+    restart_each(&mut fleet, "rolling_upgrade_long", 60, &versions).await;
 }
 
 /// Every node is replaced; every play goes on.
 async fn restart_all(name: &'static str, accounts: u32) {
     let mut fleet = Fleet::sharing(name, 3).await;
+    let versions = [0, 1, 2].map(|node| (node, Path::new(USHER)));
+    restart_each(&mut fleet, name, accounts, &versions).await;
+}
+
+/// Restarts one node after the other, each as this version, while viewers play and others try to get in.
+async fn restart_each(fleet: &mut Fleet, name: &'static str, accounts: u32, versions: &[(usize, &Path)]) {
     let mut audience = Audience::full(&fleet.swarm, &fleet.doors(), accounts, 3).await;
     let tried: Vec<u32> = (0..accounts.min(TRIED)).collect();
     let intruders = Intruders::of(&fleet.swarm, &fleet.doors(), &tried, Duration::from_secs(2));
     let mut times = Vec::new();
-    for node in 0..3 {
+    for &(node, version) in versions {
         let start = fleet.swarm.log.now();
         fleet.drain(node);
         fleet.nodes[node].left(Duration::from_secs(40)).await;
+        fleet.nodes[node].program = version.to_owned();
         fleet.restart(node).await;
         times.push(fleet.swarm.log.now() - start);
     }
@@ -228,7 +246,7 @@ async fn restart_all(name: &'static str, accounts: u32) {
     drop(intruders);
     audience.leave().await;
     let report = fleet.verdict(&Rules::of_limit(3));
-    let plays = Plays::settled(&mut fleet, Duration::from_secs(20)).await;
+    let plays = Plays::settled(fleet, Duration::from_secs(20)).await;
     Figures::of(name)
         .add("sessions", accounts * 3)
         .add("resumed", report.resumed)

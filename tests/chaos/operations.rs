@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use crate::checker::{Report, Rules};
 use crate::dice::Dice;
 use crate::figures::Figures;
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
 use crate::log::Mode;
 use crate::swarm::{Door, Grant, Player, Start, Swarm, Told};
 
@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operations() {
-    needs_redis!();
     let fleet = Fleet::sharing("operations", 3).await;
     run(&fleet, 3_000, 60).await;
 }
@@ -31,7 +30,6 @@ async fn operations() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "half an hour: a million operations"]
 async fn operations_long() {
-    needs_redis!();
     let fleet = Fleet::sharing("operations_long", 3).await;
     let count = std::env::var("USHER_CHAOS_OPERATIONS").ok();
     run(

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::audience::{Audience, Intruders, Seat};
 use crate::checker::{Allowed, Rules, Window};
 use crate::figures::Figures;
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
 use crate::log::{Mode, What};
 use crate::swarm::{Start, Told};
 
@@ -31,14 +31,12 @@ fn device(audience: &Audience, account: u32, device: u32) -> &Seat {
 /// Two of three slots are taken; while Redis is away a newcomer on each of three nodes gets in provisionally.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_killed() {
-    needs_redis!();
     local("redis_killed", 40).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "5,000 sessions"]
 async fn redis_killed_long() {
-    needs_redis!();
     local("redis_killed_long", 1_000).await;
 }
 
@@ -122,7 +120,6 @@ fn ended_at(what: What, at: Duration) -> Option<Duration> {
 /// With `refuse` nobody new gets in: 503 before the upgrade, or 4204.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_killed_refusing() {
-    needs_redis!();
     let mut fleet = Fleet::with("redis_killed_refusing", 3, "[outage]\nadmit = \"refuse\"\n").await;
     let doors = fleet.doors();
     let audience = Audience::full(&fleet.swarm, &doors, 30, 2).await;
@@ -176,7 +173,6 @@ async fn redis_killed_refusing() {
 /// Redis stands still for longer than every lease, and wakes with all of its data: nobody is dead (rule 2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_stalled() {
-    needs_redis!();
     let mut fleet = Fleet::with("redis_stalled", 3, "[outage]\nadmit = \"refuse\"\n").await;
     let doors = fleet.doors();
     let audience = Audience::full(&fleet.swarm, &doors, 40, 3).await;
@@ -212,14 +208,12 @@ async fn redis_stalled() {
 /// One node loses the way to Redis for longer than its lease; the others purge it, and give its slots on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateway_cut_off() {
-    needs_redis!();
     cut_off("gateway_cut_off", 40, false).await;
 }
 
 /// The same by silence instead of resets: only time-outs tell the node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateway_black_holed() {
-    needs_redis!();
     cut_off("gateway_black_holed", 40, true).await;
 }
 
@@ -295,7 +289,6 @@ async fn cut_off(name: &'static str, accounts: u32, silently: bool) {
 /// Shorter than a lease: as if nothing had been.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateway_cut_off_briefly() {
-    needs_redis!();
     let fleet = Fleet::with("gateway_cut_off_briefly", 3, "[outage]\nadmit = \"refuse\"\n").await;
     let doors = fleet.doors();
     let audience = Audience::full(&fleet.swarm, &doors, 40, 3).await;

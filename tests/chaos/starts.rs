@@ -6,20 +6,18 @@ use futures_util::future::join_all;
 
 use crate::checker::Rules;
 use crate::figures::{Figures, percentile};
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
 use crate::log::Mode;
 use crate::swarm::{Start, Told};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parallel_starts() {
-    needs_redis!();
     fifty_at_once(&Fleet::sharing("parallel_starts", 3).await, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes: a hundred rounds"]
 async fn parallel_starts_long() {
-    needs_redis!();
     fifty_at_once(&Fleet::sharing("parallel_starts_long", 3).await, 100).await;
 }
 
@@ -68,14 +66,12 @@ async fn fifty_at_once(fleet: &Fleet, rounds: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn takeover_latency() {
-    needs_redis!();
     takeovers(&Fleet::sharing("takeover_latency", 2).await, 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes, and wants a machine of its own"]
 async fn takeover_latency_long() {
-    needs_redis!();
     takeovers(&Fleet::sharing("takeover_latency_long", 2).await, 1_000).await;
 }
 

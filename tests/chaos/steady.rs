@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::audience::Audience;
 use crate::checker::Rules;
 use crate::figures::Figures;
-use crate::fleet::{Fleet, needs_redis};
+use crate::fleet::Fleet;
 
 /// Buckets, and how often a node renews its lease in each.
 const BUCKETS: f64 = 32.0;
@@ -16,14 +16,12 @@ const RENEWAL_SECONDS: f64 = 2.5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steady() {
-    needs_redis!();
     idle("steady", 100, Duration::from_secs(25)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "five minutes with 10,000 sessions"]
 async fn steady_long() {
-    needs_redis!();
     idle("steady_long", 3_334, Duration::from_secs(300)).await;
 }
 

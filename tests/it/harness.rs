@@ -250,7 +250,15 @@ impl Drop for Node {
 }
 
 fn usher(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+    usher_at(Path::new(USHER), dir)
+}
+
+/// The gateway under test.
+pub(crate) const USHER: &str = env!("CARGO_BIN_EXE_usher");
+
+/// A command of another version, in a directory of its own.
+pub(crate) fn usher_at(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(dir).stdin(Stdio::null());
     // The environment of whoever runs the tests must not reach the gateway.
     for (name, _) in std::env::vars_os() {

@@ -271,7 +271,12 @@ impl Bench {
             })
             .collect();
         let channels: Vec<String> = ears.keys().cloned().collect();
-        let deliver = move |channel: &str, payload: &[u8]| ears[channel].deliver(channel, payload);
+        // Notices to all nodes say nothing about an account.
+        let deliver = move |channel: &str, payload: &[u8]| {
+            if let Some(ear) = ears.get(channel) {
+                ear.deliver(channel, payload);
+            }
+        };
         let link = Link::open(&settings, Arc::new(Metrics::new()), deliver).unwrap();
         let layout = Layout {
             prefix: PREFIX.to_owned(),
@@ -280,7 +285,8 @@ impl Bench {
             halves: HALVES,
         };
         let pinned = Arc::<Mutex<Pinned>>::default();
-        let store = RedisStore::new(link.clone(), layout, OwnerId(1)).pinned(Arc::clone(&pinned));
+        let store =
+            RedisStore::new(link.clone(), layout, OwnerId(1), Arc::default()).pinned(Arc::clone(&pinned));
         link.listen(channels.clone());
         let client = redis::Client::open(server.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();

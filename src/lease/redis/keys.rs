@@ -16,7 +16,8 @@
 //! | 8 | `..:events` | stream | facts, a field for each value: `kind` (`started`, `ended`), `v`, `tenant`, `account`, `session`, `epoch`, `owner`, `device`, `name`, `class`, `content`, `state`, `started`, `at`, `watched`, `position`, `code`, `generation` |
 //! | 9 | `..:waiting` | sorted set | when it last asked -> `<session>/<account>` of waiters |
 //!
-//! And the channel `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again (sharded pub/sub).
+//! And two channels of sharded pub/sub: `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and
+//! `{usher:7}:v1:notices`, on which all hear the generation of a recovery that begins.
 //!
 //! An account is the JSON text `["tenant","account"]`; owner, generation and attempt are 16 lower-case hex digits; a
 //! session its 22 characters; times are milliseconds of Redis's clock. 4, 5 and 9 follow from 3 (and the time in 9
@@ -51,6 +52,15 @@ pub fn of_bucket(prefix: &str, bucket: u16) -> [String; 9] {
 #[must_use]
 pub fn mail(prefix: &str, bucket: u16, owner: OwnerId) -> String {
     format!("{{{prefix}:{bucket}}}:{VERSION}:mail:{}", hex(owner.0))
+}
+
+/// What the name of a bucket's channel for all nodes ends with.
+pub const NOTICES: &str = ":notices";
+
+/// The channel on which all nodes hear of a bucket.
+#[must_use]
+pub fn notices(prefix: &str, bucket: u16) -> String {
+    format!("{{{prefix}:{bucket}}}:{VERSION}{NOTICES}")
 }
 
 /// The text of an account.

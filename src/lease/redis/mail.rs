@@ -1,4 +1,5 @@
-//! Word from the scripts to the nodes: who must look again, and how many slots of an account are taken.
+//! Word from the scripts to the nodes: who must look again, how many slots of an account are taken, and that a bucket's
+//! data were lost.
 //!
 //! Owns: reading a message. Does not: subscribe (the link does) or act (the mailbox does). A message carries no truth
 //! (lease rule 29): one that is lost or malformed costs seconds, never a wrong state.
@@ -6,16 +7,19 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use crate::protocol::id::{AccountKey, OwnerId};
 
 use super::super::store::Mailbox;
+use super::keys;
 use super::scripts::SessionText;
 
 /// Delivers what comes on a node's channels.
 pub struct Mail {
     mailbox: Arc<dyn Mailbox>,
     owner: OwnerId,
+    alarm: Arc<Notify>,
 }
 
 #[derive(Deserialize)]
@@ -30,11 +34,26 @@ impl Mail {
     /// Word for this node.
     #[must_use]
     pub fn new(mailbox: Arc<dyn Mailbox>, owner: OwnerId) -> Self {
-        Self { mailbox, owner }
+        let alarm = Arc::default();
+        Self {
+            mailbox,
+            owner,
+            alarm,
+        }
+    }
+
+    /// Rings when a bucket recovers.
+    #[must_use]
+    pub fn alarm(&self) -> Arc<Notify> {
+        Arc::clone(&self.alarm)
     }
 
     /// Reads a message and passes it on. A malformed one is ignored: it may be of a later version.
     pub fn deliver(&self, channel: &str, payload: &[u8]) {
+        if channel.ends_with(keys::NOTICES) {
+            self.alarm.notify_one();
+            return;
+        }
         let word: Word = match serde_json::from_slice(payload) {
             Ok(word) => word,
             Err(error) => {

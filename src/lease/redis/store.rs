@@ -54,7 +54,8 @@ pub struct RedisStore {
     clock: Mutex<Option<(Millis, Instant)>>,
     refusals: Refusals,
     seen: Vec<Seen>,
-    alarm: Notify,
+    /// Rings when a bucket recovers.
+    alarm: Arc<Notify>,
     pinned: Option<Arc<Mutex<Pinned>>>,
 }
 
@@ -81,14 +82,16 @@ pub struct Layout {
 }
 
 impl RedisStore {
-    /// The store over this link, which from now on listens to the word for `owner`.
+    /// The store over this link, which from now on listens to the word for `owner` and for all. `alarm`: its mail's.
     #[must_use]
-    pub fn new(link: Link, layout: Layout, owner: OwnerId) -> Self {
+    pub fn new(link: Link, layout: Layout, owner: OwnerId, alarm: Arc<Notify>) -> Self {
         let buckets = 0..layout.buckets;
+        let own = |bucket| keys::mail(&layout.prefix, bucket, owner);
+        let common = |bucket| keys::notices(&layout.prefix, bucket);
         link.listen(
             buckets
                 .clone()
-                .map(|bucket| keys::mail(&layout.prefix, bucket, owner))
+                .flat_map(|bucket| [own(bucket), common(bucket)])
                 .collect(),
         );
         Self {
@@ -101,7 +104,7 @@ impl RedisStore {
             clock: Mutex::new(None),
             refusals: Refusals::default(),
             seen: buckets.map(|_| Seen::default()).collect(),
-            alarm: Notify::new(),
+            alarm,
             pinned: None,
         }
     }

@@ -68,6 +68,7 @@ impl RedisBench {
         let mut settings = config::load(None, [], &Overrides::default()).unwrap().redis;
         settings.url = self.server.url().into();
         let ear = Ear::new(mail, owner);
+        let alarm = ear.alarm();
         let hear = move |channel: &str, payload: &[u8]| ear.deliver(channel, payload);
         let link = Link::open(&settings, Arc::new(Metrics::new()), hear).unwrap();
         let layout = Layout {
@@ -76,7 +77,7 @@ impl RedisBench {
             events: 1_000,
             halves: (HALF, HALF),
         };
-        let store = RedisStore::new(link, layout, owner).pinned(Arc::clone(&self.pinned));
+        let store = RedisStore::new(link, layout, owner, alarm).pinned(Arc::clone(&self.pinned));
         let channels: Vec<_> = (0..BUCKETS)
             .map(|bucket| keys::mail(&self.prefix, bucket, owner))
             .collect();
@@ -128,4 +129,21 @@ impl Bench for RedisBench {
     async fn sleep(&self, time: Duration) {
         self.pinned.lock().unwrap().offset_ms += u64::try_from(time.as_millis()).unwrap();
     }
+}
+
+/// All nodes hear at once that data were lost, not only the one that noticed.
+#[test]
+fn a_recovery_is_told_to_all() {
+    RedisBench::run(async |bench| {
+        let store = async || bench.store(bench.kept.next_owner(), Arc::default()).await;
+        let (first, second) = (store().await, store().await);
+        first.renew(0, OwnerId(1)).await.unwrap();
+        let silent = tokio::time::timeout(Duration::from_millis(50), second.alarm()).await;
+        assert!(silent.is_err(), "an alarm without a loss");
+        let marker = &keys::of_bucket(&bench.prefix, 0)[0];
+        let () = redis::from_redis_value(bench.server.ask(&["DEL", marker]).await).unwrap();
+        first.renew(0, OwnerId(1)).await.unwrap();
+        let heard = tokio::time::timeout(super::SOON, second.alarm()).await;
+        assert!(heard.is_ok(), "the other node was not told");
+    });
 }

@@ -27,7 +27,7 @@
 local call = redis.call
 local step, ask = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local MARKER, OWNERS, ACCOUNTS, INDEX, MARKED, TOMBSTONES, TOMBSTONE_TIMES, EVENTS, WAITING = unpack(KEYS)
-local MAIL = string.sub(MARKER, 1, -7) .. 'mail:'
+local MAIL, NOTICES = string.sub(MARKER, 1, -7) .. 'mail:', string.sub(MARKER, 1, -7) .. 'notices'
 
 local now = step.now
 if not now then
@@ -93,6 +93,7 @@ local function enter()
         generation = step.fresh
         second = now + step.first
         opens = second + step.second
+        call('SPUBLISH', NOTICES, generation)
     elseif beat > now then
         -- The clock stepped back: nothing may last longer than it was to.
         second = math.min(second, now + step.first)
