@@ -41,13 +41,23 @@ pub(crate) struct Fleet {
     _place: SemaphorePermit<'static>,
 }
 
+/// What the nodes of a fleet share.
+enum Shared {
+    Nothing,
+    /// A Redis of the fleet's own, each node behind a cutter.
+    Own(Redis),
+    /// Redis at this address.
+    At(String),
+}
+
 pub(crate) struct Gateway {
     number: u32,
     child: Option<Child>,
     /// Which version it starts as.
     pub(crate) program: PathBuf,
     dir: PathBuf,
-    redis: Option<u16>,
+    /// Where it finds Redis.
+    redis: Option<String>,
     pub(crate) players: SocketAddr,
     pub(crate) admin: SocketAddr,
     tls: Arc<ClientConfig>,
@@ -56,7 +66,7 @@ pub(crate) struct Gateway {
 impl Fleet {
     /// Nodes that share nothing.
     pub(crate) async fn alone(name: &'static str, nodes: usize) -> Self {
-        Self::launch(name, nodes, None, "", Path::new(USHER)).await
+        Self::launch(name, nodes, Shared::Nothing, "", Path::new(USHER)).await
     }
 
     /// Nodes that share an empty Redis.
@@ -66,21 +76,21 @@ impl Fleet {
 
     /// The same with settings beside the suite's own.
     pub(crate) async fn with(name: &'static str, nodes: usize, toml: &str) -> Self {
-        Self::launch(name, nodes, Some(Redis::start()), toml, Path::new(USHER)).await
+        let redis = Shared::Own(Redis::start());
+        Self::launch(name, nodes, redis, toml, Path::new(USHER)).await
     }
 
     /// Nodes of another version that share an empty Redis.
     pub(crate) async fn of_version(name: &'static str, nodes: usize, program: &Path) -> Self {
-        Self::launch(name, nodes, Some(Redis::start()), "", program).await
+        Self::launch(name, nodes, Shared::Own(Redis::start()), "", program).await
     }
 
-    async fn launch(
-        name: &'static str,
-        count: usize,
-        redis: Option<Redis>,
-        toml: &str,
-        program: &Path,
-    ) -> Self {
+    /// Nodes that share what is at this address.
+    pub(crate) async fn at(name: &'static str, nodes: usize, url: String) -> Self {
+        Self::launch(name, nodes, Shared::At(url), "", Path::new(USHER)).await
+    }
+
+    async fn launch(name: &'static str, count: usize, shared: Shared, toml: &str, program: &Path) -> Self {
         // More at once would measure how they slow each other down.
         static FLEETS: Semaphore = Semaphore::const_new(4);
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -95,9 +105,16 @@ impl Fleet {
         let (cert, key) = (paths.next().unwrap(), paths.next().unwrap());
         let (mut cutters, mut nodes) = (Vec::new(), Vec::new());
         for number in 0..count {
-            if let Some(redis) = &redis {
-                cutters.push(Cutter::to(redis.port));
-            }
+            let redis = match &shared {
+                Shared::Nothing => None,
+                Shared::Own(redis) => {
+                    cutters.push(Cutter::to(redis.port));
+                    cutters
+                        .last()
+                        .map(|cutter| format!("redis://127.0.0.1:{}", cutter.port))
+                }
+                Shared::At(url) => Some(url.clone()),
+            };
             let node = dir.join(format!("node-{number}"));
             fs::create_dir_all(&node).unwrap();
             let tls = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n[log]\naccess = false\n{toml}");
@@ -107,7 +124,7 @@ impl Fleet {
                 child: None,
                 program: program.to_owned(),
                 dir: node,
-                redis: cutters.last().map(|cutter| cutter.port),
+                redis,
                 players: ([127, 0, 0, 1], 0).into(),
                 admin: ([127, 0, 0, 1], 0).into(),
                 tls: trust(&cert.with_file_name("ca.pem")),
@@ -123,7 +140,10 @@ impl Fleet {
             dir,
             nodes,
             cutters,
-            redis,
+            redis: match shared {
+                Shared::Own(redis) => Some(redis),
+                Shared::Nothing | Shared::At(_) => None,
+            },
             swarm,
             _place: place,
         }
@@ -240,8 +260,8 @@ impl Gateway {
             "--admin-listen",
             &admin,
         ]);
-        if let Some(port) = self.redis {
-            command.args(["--redis", &format!("redis://127.0.0.1:{port}")]);
+        if let Some(url) = &self.redis {
+            command.args(["--redis", url]);
         }
         let child = command
             .env("USHER_AUTH__HMAC_SECRET", SECRET)

@@ -15,6 +15,10 @@
 #[path = "../it/harness.rs"]
 mod harness;
 
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/redis_servers.rs"]
+mod redis_servers;
+
 mod audience;
 mod checker;
 mod cutter;
@@ -30,6 +34,7 @@ mod servers;
 mod swarm;
 
 mod checker_tests;
+mod failover;
 mod losses;
 mod mail;
 mod nodes;
