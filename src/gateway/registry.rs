@@ -128,6 +128,13 @@ impl Locals for Registry {
         }
     }
 
+    fn doubt(&self, account: &AccountKey, fence: Fence) {
+        let accounts = self.of(account);
+        for seat in accounts.get(account).into_iter().flatten() {
+            seat.doubt(fence);
+        }
+    }
+
     fn claim(&self, account: &AccountKey, holding: &Holding) -> Result<u32, Vec<Entry>> {
         let accounts = self.of(account);
         let seats = accounts.get(account).map(Vec::as_slice).unwrap_or_default();

@@ -157,6 +157,14 @@ impl Seat {
         }
     }
 
+    /// The store knows nothing of this fence any more.
+    pub(super) fn doubt(&self, fence: Fence) {
+        let mut state = self.lock();
+        if let Some(slot) = state.taken.as_mut().filter(|slot| slot.holding.fence == fence) {
+            slot.holding.doubtful = true;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Plain values: a panic elsewhere cannot leave them half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

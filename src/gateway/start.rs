@@ -142,13 +142,15 @@ impl Session {
             content: self.player.content.clone(),
             attempt: Attempt::generate(),
         };
-        let answer = self.gateway.lease.resume(&self.player.account, &request).await;
+        let limit = self.player.entitlement.limit;
+        let lease = &self.gateway.lease;
+        let answer = lease.resume(&self.player.account, &request, limit).await;
         match answer.map_err(|_| self.unavailable())? {
             Resumed::Moved { entry, used } => {
                 self.epoch = entry.epoch;
                 self.player.device = entry.device.clone();
                 self.used = used;
-                self.seat.sit(Holding::of(&entry, self.player.entitlement.limit));
+                self.seat.sit(Holding::of(&entry, limit));
                 Ok(true)
             }
             Resumed::Absent | Resumed::At(_) => {

@@ -4,6 +4,9 @@
 //! are alive. There is no membership service; death is judged by the step that needs to know, by the store's clock.
 //! The memory store runs these steps under a lock; the Lua scripts are the same steps in Redis.
 
+#[cfg(test)]
+mod abstraction;
+
 use std::collections::BTreeMap;
 
 use crate::protocol::id::{AccountKey, OwnerId};

@@ -173,8 +173,8 @@ impl Service {
     ) -> Result<(), StoreError> {
         let doubtful = state.tenure().is_doubtful();
         for (_, holding) in &mut holdings {
-            holding.doubtful =
-                holding.generation == Generation::NONE || (doubtful && holding.generation != generation);
+            // Also what was confirmed in this life of the data: another may have begun since the renewal.
+            holding.doubtful |= doubtful || holding.generation == Generation::NONE;
         }
         holdings.sort_by_key(|(_, holding)| (holding.doubtful, holding.started_at));
         let mut complete = true;
@@ -204,8 +204,10 @@ impl Service {
                         }
                     }
                     Held::Later => complete = false,
-                    // Its socket asks again, and ends.
+                    // Its socket asks again, and ends. Should the data be lost before it has, it is not written
+                    // again as certain.
                     Held::Moved | Held::Gone(_) => {
+                        self.locals.doubt(account, holding.fence);
                         self.locals.look(account, self.owner, holding.fence.session);
                     }
                 }

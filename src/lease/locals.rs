@@ -14,6 +14,9 @@ pub trait Locals: Mailbox {
     fn knows(&self, account: &AccountKey, session: SessionId) -> bool;
     /// The store confirmed what is held under this fence.
     fn confirm(&self, account: &AccountKey, fence: Fence, generation: Generation);
+    /// The store knows nothing of this fence any more: whether the session ends is its socket's question, but it is not
+    /// certain from now on.
+    fn doubt(&self, account: &AccountKey, fence: Fence);
     /// Takes a slot without the store, against what this node can see; its device's earlier session makes place.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ mod keeper;
 pub mod locals;
 pub mod memory;
 pub mod model;
+#[cfg(test)]
+mod model_check;
 pub mod policy;
 pub mod redis;
 mod rule;

@@ -254,7 +254,7 @@ pub struct Holding {
     pub content: Arc<str>,
     /// How.
     pub state: PlayState,
-    /// Since when, by the store's clock; estimated when it was granted without the store.
+    /// Since when, by the store's clock; estimated when it was granted without the store, 0 when it never was.
     pub started_at: Millis,
     /// How far it is.
     pub progress: Progress,
@@ -443,6 +443,12 @@ impl Holding {
             progress: Progress::default(),
             doubtful: true,
         }
+    }
+
+    /// Whether it was ever granted, by the store or without it: what was not has no beginning.
+    #[must_use]
+    pub fn was_granted(&self) -> bool {
+        self.started_at > 0
     }
 
     /// The entry that it makes in the store.

@@ -142,11 +142,16 @@ impl Service {
         request: &Acquire,
         first: bool,
     ) -> Result<Acquired, StoreError> {
+        let since = self.state(account).tenure().since();
         let answer = self.ask(account, || self.store.acquire(account, request)).await;
         match answer {
-            Ok(Acquired::Granted { .. }) if !self.is_trusted(account) => {
-                // The answer took so long that others may have judged this node dead (rule 4).
-                self.confirm_late(account, request, answer).await
+            Ok(Acquired::Granted { generation, .. }) if !self.vouches(account, since, generation) => {
+                let holding = Holding {
+                    generation,
+                    ..self.provisional(account, request)
+                };
+                self.confirm_late(account, &holding).await?;
+                answer
             }
             Err(StoreError::Unavailable)
                 if first && !self.outage.strict && self.outage.admit == Admit::Local =>
@@ -157,22 +162,12 @@ impl Service {
         }
     }
 
-    async fn confirm_late(
-        &self,
-        account: &AccountKey,
-        request: &Acquire,
-        granted: Result<Acquired, StoreError>,
-    ) -> Result<Acquired, StoreError> {
+    /// The answer took so long that others may have judged this node dead, or the data were lost meanwhile: whether
+    /// what it told still stands (rule 4).
+    async fn confirm_late(&self, account: &AccountKey, holding: &Holding) -> Result<(), StoreError> {
         self.renew(self.store.bucket(account)).await?;
-        let Ok(Acquired::Granted { generation, .. }) = granted else {
-            return granted;
-        };
-        let holding = Holding {
-            generation,
-            ..self.provisional(account, request)
-        };
-        match self.audit_one(account, &holding).await? {
-            Held::Yours { .. } => granted,
+        match self.audit_one(account, holding).await? {
+            Held::Yours { .. } => Ok(()),
             _ => Err(StoreError::Unavailable),
         }
     }
@@ -205,17 +200,27 @@ impl Service {
         estimated.unwrap_or_else(|| Millis::try_from(wall().as_millis()).unwrap_or_default())
     }
 
-    /// Moves a session to another socket.
+    /// Moves a session to another socket. `limit`: the account's slots, as its player's token and plan say.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nobody can tell.
-    pub async fn resume(&self, account: &AccountKey, request: &Resume) -> Result<Resumed, StoreError> {
+    pub async fn resume(
+        &self,
+        account: &AccountKey,
+        request: &Resume,
+        limit: u32,
+    ) -> Result<Resumed, StoreError> {
         let mut request = request.clone();
+        let since = self.state(account).tenure().since();
         // Found first, then moved from where it was found (rule 15). Whoever moves it meanwhile makes this repeat.
         for _ in 0..8 {
             let answer = self.ask(account, || self.store.resume(account, &request)).await;
             match answer {
                 Ok(Resumed::At(epoch)) => request.expected = epoch,
+                Ok(Resumed::Moved { ref entry, .. }) if !self.vouches(account, since, entry.generation) => {
+                    self.confirm_late(account, &Holding::of(entry, limit)).await?;
+                    return answer;
+                }
                 Err(StoreError::Unavailable) if self.outage.admit == Admit::Local => {
                     return Ok(self.move_here(account, &request));
                 }
@@ -272,7 +277,10 @@ impl Service {
     /// [`StoreError::Unavailable`]: an error is never absence.
     pub async fn audit_one(&self, account: &AccountKey, holding: &Holding) -> Result<Held, StoreError> {
         let bucket = self.store.bucket(account);
-        let question = [(account.clone(), holding.clone())];
+        let mut holding = holding.clone();
+        holding.doubtful |= self.state(account).tenure().is_doubtful();
+        let fence = holding.fence;
+        let question = [(account.clone(), holding)];
         let audited = self
             .ask(account, || self.store.audit(bucket, self.owner, &question))
             .await?;
@@ -283,7 +291,7 @@ impl Service {
             .ok_or(StoreError::Unavailable)?;
         self.count(&held);
         if matches!(held, Held::Yours { .. }) {
-            self.locals.confirm(account, holding.fence, audited.generation);
+            self.locals.confirm(account, fence, audited.generation);
         }
         Ok(held)
     }
@@ -362,6 +370,10 @@ impl Service {
 
     fn is_trusted(&self, account: &AccountKey) -> bool {
         !self.store.is_shared() || self.state(account).tenure().is_trusted(tick())
+    }
+
+    fn vouches(&self, account: &AccountKey, since: Millis, generation: Generation) -> bool {
+        !self.store.is_shared() || self.state(account).tenure().vouches(tick(), since, generation)
     }
 
     fn state(&self, account: &AccountKey) -> &BucketState {

@@ -4,6 +4,9 @@
 //! store must still see it (rule 4); and it notices by every renewal whether the store still knows what it holds
 //! (rule 12).
 
+#[cfg(test)]
+mod abstraction;
+
 use std::time::Duration;
 
 use super::bucket::LEASE_MS;
@@ -30,7 +33,7 @@ const FULL_AUDIT: Duration = Duration::from_secs(60);
 pub struct Tenure {
     /// When the last renewal that counts was sent.
     sent: Option<Tick>,
-    /// A renewal that answered another generation counts only after the audit (rule 5).
+    /// A renewal after a lapse (rule 4), or that answered another generation (rule 5), counts only after the audit.
     pending: Option<Tick>,
     generation: Generation,
     since: Millis,
@@ -68,6 +71,21 @@ impl Tenure {
     #[must_use]
     pub fn is_trusted(&self, now: Tick) -> bool {
         self.sent.is_some_and(|sent| now.saturating_sub(sent) < TRUSTED)
+    }
+
+    /// When the lease began, by the store's clock: another value after it had run out.
+    #[must_use]
+    pub fn since(&self) -> Millis {
+        self.since
+    }
+
+    /// Whether an answer may be passed on as it is: it was asked for under the lease that began at `since`, which
+    /// never ran out meanwhile, and it is of the life of the data in which everything was compared. Otherwise others
+    /// may have purged what it tells of, and no audit has seen it (rule 4).
+    #[must_use]
+    pub fn vouches(&self, now: Tick, since: Millis, generation: Generation) -> bool {
+        let compared = self.generation == generation && self.pending.is_none();
+        self.is_trusted(now) && self.since == since && compared
     }
 
     /// How long the lease still lives, by this node's clock.
@@ -145,7 +163,7 @@ impl Tenure {
 
     /// A renewal that was sent at `sent` was answered.
     pub fn renewed(&mut self, sent: Tick, now: Tick, answer: &Renewed, own: Own) {
-        self.mind_lapse(now);
+        let lapsed = self.mind_lapse(now);
         self.away = None;
         self.asked = Some(sent);
         self.clock = answer.now;
@@ -157,10 +175,13 @@ impl Tenure {
             self.unaudited = true;
             self.strangers = true;
         }
-        if own.provisional > 0 && !answer.phase.recovering() {
+        // Those come back in the second half of a recovery (rule 5).
+        if own.provisional > 0 && !matches!(answer.phase, Phase::First { .. }) {
             self.unaudited = true;
         }
-        if reborn && holds(Rule::AuditCounts) {
+        let recovered = reborn && holds(Rule::AuditCounts);
+        let revived = (begun || lapsed) && holds(Rule::AuditAfterLapse);
+        if recovered || revived {
             self.pending = Some(sent);
         } else {
             self.sent = Some(sent);
@@ -291,6 +312,24 @@ mod tests {
         tenure.audited(ms(11_301), Generation(8), true);
         assert!(tenure.is_trusted(ms(11_302)));
         assert_eq!(tenure.remaining(ms(10_000)), LEASE, "from when it was sent");
+    }
+
+    #[test]
+    fn an_answer_of_another_lease_or_life_is_not_passed_on() {
+        let mut tenure = rested();
+        assert!(tenure.vouches(ms(3), 1, Generation(7)));
+        assert!(!tenure.vouches(ms(11_250), 1, Generation(7)), "not trusted");
+        assert!(!tenure.vouches(ms(3), 1, Generation(8)), "of another life");
+        tenure.renewed(ms(100), ms(101), &answer(7, 2, 0), own(0));
+        assert!(
+            !tenure.vouches(ms(102), 1, Generation(7)),
+            "the lease had run out"
+        );
+        assert!(!tenure.vouches(ms(102), 2, Generation(7)), "not compared yet");
+        tenure.audited(ms(103), Generation(7), true);
+        assert!(tenure.vouches(ms(104), 2, Generation(7)));
+        tenure.renewed(ms(200), ms(201), &answer(8, 2, 0), own(0));
+        assert!(!tenure.vouches(ms(202), 2, Generation(7)), "not compared yet");
     }
 
     #[test]

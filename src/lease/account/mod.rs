@@ -6,6 +6,8 @@
 //!
 //! Over 400 lines: what every rule of an account needs of it stays in one place; starts, the line and audits have their own.
 
+#[cfg(test)]
+mod abstraction;
 mod audit;
 mod line;
 #[cfg(test)]
@@ -211,23 +213,19 @@ impl Account {
         if entry.epoch != request.expected && holds(Rule::ResumeExpects) {
             return Ok(Resumed::At(entry.epoch));
         }
-        match &entry.mark {
-            // Rule 16: what is about to end does not come back.
-            Some(Mark::Kick(code)) if holds(Rule::MarkedStays) => {
-                let code = *code;
-                self.remove(index, code, ground, effects);
-                return Ok(Resumed::Absent);
-            }
-            Some(Mark::TakeOver { asked: false, .. }) if holds(Rule::MarkedStays) => {
-                self.remove(index, EndCode::Displaced, ground, effects);
-                return Ok(Resumed::Absent);
-            }
-            _ => {}
-        }
         effects.looks.push(Look {
             session: entry.session,
             owner: entry.owner,
         });
+        // Rule 16: what is about to end does not come back. Its owner ends it, as any other that is marked: it must
+        // know, or it writes the session again when the store loses its data.
+        let ends = matches!(
+            entry.mark,
+            Some(Mark::Kick(_) | Mark::TakeOver { asked: false, .. })
+        );
+        if ends && holds(Rule::MarkedStays) {
+            return Ok(Resumed::Absent);
+        }
         entry.owner = request.owner;
         entry.epoch += 1;
         entry.generation = ground.generation;
@@ -274,11 +272,16 @@ impl Account {
             .tombstone(fence.session)
             .is_none_or(|t| t.epoch < fence.epoch)
         {
-            // Lost by the store, not ended by it: only another life of the data can have lost it (rule 7).
-            let lost = holding.generation != Generation::NONE && holding.generation != ground.generation;
+            // Lost by the store, not ended by it: only another life of the data can have lost it (rule 7). What was
+            // granted without the store was never there, and was a play all the same.
+            let lost = holding.was_granted() && holding.generation != ground.generation;
             if lost && holds(Rule::ReleaseTellsPlay) {
+                let generation = match holding.generation {
+                    Generation::NONE => ground.generation,
+                    known => known,
+                };
                 effects.facts.push(Fact::Ended {
-                    entry: holding.entry(holding.generation, ground.now),
+                    entry: holding.entry(generation, ground.now),
                     code,
                     at: ground.now,
                 });
@@ -461,7 +464,10 @@ impl Account {
     /// Remembers an end; the highest epoch stays (rule 8).
     fn bury(&mut self, session: SessionId, epoch: u64, code: EndCode, now: Millis) {
         if let Some(tombstone) = self.tombstones.iter_mut().find(|t| t.session == session) {
-            tombstone.epoch = tombstone.epoch.max(epoch);
+            if epoch > tombstone.epoch {
+                tombstone.epoch = epoch;
+                tombstone.until = now + TOMBSTONE_MS;
+            }
             return;
         }
         if self.tombstones.len() == MAX_TOMBSTONES {

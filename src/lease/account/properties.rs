@@ -347,7 +347,9 @@ impl World {
         if buried.until <= now {
             *buried = Buried { epoch: 0, until };
         }
-        buried.epoch = buried.epoch.max(epoch);
+        if epoch > buried.epoch {
+            *buried = Buried { epoch, until };
+        }
     }
 
     /// Whoever must know is told.

@@ -120,22 +120,28 @@ pub(super) async fn nothing_is_resumed_that_has_ended<B: Bench>(bench: B) {
     assert_eq!(desk.playing().await, [2, 3, 4].map(session));
 }
 
-pub(super) async fn a_resume_of_a_kicked_session_ends_it<B: Bench>(bench: B) {
+pub(super) async fn a_resume_of_a_kicked_session_does_not_bring_it_back<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     let fences = desk.fill().await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, waiting(1));
     assert_eq!(desk.kick(1, EndCode::AccountBlocked).await, Fenced::Done);
     assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
+    desk.told(1).await;
+    assert_eq!(desk.playing().await, [1, 2, 3].map(session), "its owner ends it");
+    desk.release(fences[0], EndCode::AccountBlocked).await;
     assert_eq!(desk.inspect(fences[0]).await, gone(EndCode::AccountBlocked));
     desk.told(4).await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Wait)).await, granted(3));
 }
 
-pub(super) async fn a_resume_of_a_victim_ends_it_and_hands_over<B: Bench>(bench: B) {
+pub(super) async fn a_resume_of_a_victim_does_not_bring_it_back<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     let fences = desk.fill().await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Oldest)).await, taking_over(1));
     assert_eq!(resume(&desk, &back(&desk, 1, 1)).await, Resumed::Absent);
+    desk.told(1).await;
+    assert_eq!(desk.playing().await, [1, 2, 3].map(session), "its owner ends it");
+    desk.release(fences[0], EndCode::Displaced).await;
     assert_eq!(desk.inspect(fences[0]).await, gone(EndCode::Displaced));
     desk.told(4).await;
     assert_eq!(desk.acquire(&desk.start(4, Wish::Oldest)).await, granted(3));

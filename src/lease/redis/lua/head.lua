@@ -262,10 +262,10 @@ local function bury(session, epoch, code)
     end
     if not tombstone then
         forget_ends(2)
-        tombstone = { code = code, ends = now + step.tombstone }
-        call('ZADD', TOMBSTONE_TIMES, tombstone.ends, session)
     end
-    call('HSET', TOMBSTONES, session, digits(epoch) .. ' ' .. tombstone.code .. ' ' .. digits(tombstone.ends))
+    local first, ends = tombstone and tombstone.code or code, now + step.tombstone
+    call('ZADD', TOMBSTONE_TIMES, ends, session)
+    call('HSET', TOMBSTONES, session, digits(epoch) .. ' ' .. first .. ' ' .. digits(ends))
 end
 
 -- Sends word about an account, once to each owner that it concerns. An asker that is alone has its number in the answer.

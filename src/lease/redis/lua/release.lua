@@ -2,7 +2,7 @@
 --
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2]: {account, code, holding: {session, owner, epoch, generation ("" when never confirmed), device, content,
---   state, started (ms), position (ms), watched (ms)}}: the play's facts, so that also a session that the store lost
+--   state, started (ms; 0 when never granted), position (ms), watched (ms)}}: the play's facts, so that also a session that the store lost
 --   leaves its record (rule 9)
 -- Outcomes: "done"   "not_yours" it plays elsewhere under a higher epoch   "gone" there is no such session (any more)
 
@@ -33,8 +33,12 @@ if waited then
 end
 local tombstone = tombstone_of(holding.session)
 if not tombstone or tombstone.epoch < holding.epoch then
-    -- Lost by the store, not ended by it: only another life of the data can have lost it (rule 7).
-    if holding.generation ~= '' and holding.generation ~= generation then
+    -- Lost by the store, not ended by it: only another life of the data can have lost it (rule 7). What was granted
+    -- without the store was never there, and was a play all the same.
+    if holding.started > 0 and holding.generation ~= generation then
+        if holding.generation == '' then
+            holding.generation = generation
+        end
         record(account, holding, now, ask.code)
     end
     -- Also for an absent session: its acquire may still be under way (rule 11).

@@ -37,13 +37,12 @@ elseif entry.attempt == ask.attempt and entry.owner == ask.owner then
 elseif entry.epoch ~= ask.expected then
     return answer({ at = entry.epoch })
 end
-local code = code_of(entry.mark)
-if code then
-    -- Rule 16: what is about to end does not come back.
-    remove(account, at, code)
+look(account, entry)
+if code_of(entry.mark) then
+    -- Rule 16: what is about to end does not come back. Its owner ends it, as any other that is marked: it must know, or
+    -- it writes the session again when the store loses its data.
     return answer('absent')
 end
-look(account, entry)
 entry.owner, entry.epoch, entry.generation = ask.owner, entry.epoch + 1, generation
 entry.attempt, entry.content = ask.attempt, ask.content
 account.changed = true

@@ -1,0 +1,384 @@
+//! A socket's session on a node: what it asks the store, and what it makes of the answer.
+
+use std::sync::Arc;
+
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{Attempt, OwnerId};
+
+use super::super::model::{
+    Acquire, Acquired, Fence, Fenced, Generation, Held, Holding, NotNow, Resume, Resumed,
+};
+use super::node::End;
+use super::{CONTENT, NOW, NodeRule, Player, Scenario, TICK, Want, World, session};
+
+/// A session on a node, from its registration until it is forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Seat {
+    pub(super) player: u8,
+    /// The player's n-th socket.
+    pub(super) attempt: u8,
+    pub(super) epoch: u64,
+    /// The life of the data in which the store last confirmed it.
+    pub(super) generation: Generation,
+    /// Whether an audit said that the store has it no more.
+    pub(super) doubted: bool,
+    /// Whether it holds a slot, as the node knows.
+    pub(super) sits: bool,
+    /// Whether its player was told that it is granted,
+    pub(super) told: bool,
+    /// and still has its socket.
+    pub(super) socket: bool,
+    pub(super) task: Task,
+    /// An answer that is not read yet.
+    pub(super) answer: Option<Answer>,
+    /// Whether its node's lease began anew since that was asked for.
+    pub(super) broken: bool,
+    /// For the exception of I1: its node's lease has lapsed, or the audit of a new generation is not finished.
+    pub(super) excused: bool,
+}
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Task {
+    Start(Want),
+    Wait(Want),
+    /// A resume that expects this epoch.
+    Resume(u64),
+    /// A grant that came late, in this life of the data, is confirmed before it is told.
+    Confirm(Generation),
+    Play,
+    /// It is released.
+    End,
+}
+
+/// A request as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Request {
+    Acquire(Acquire),
+    Resume(Resume),
+    Release(Holding),
+    Audit(Holding),
+}
+
+/// An answer as it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Answer {
+    NotYet {
+        recovering: bool,
+    },
+    Granted(Generation),
+    Waiting,
+    Denied,
+    Ended,
+    Moved(u64, Generation),
+    At(u64),
+    Absent,
+    Yours {
+        generation: Generation,
+        marked: bool,
+    },
+    Later,
+    Elsewhere,
+    /// Ended by the store; `lost` when nobody asked for it.
+    Gone {
+        lost: bool,
+    },
+    Released,
+}
+
+impl Seat {
+    pub(super) fn new(player: u8, attempt: u8, task: Task) -> Self {
+        Self {
+            player,
+            attempt,
+            epoch: 1,
+            generation: Generation::NONE,
+            doubted: false,
+            sits: false,
+            told: false,
+            socket: true,
+            task,
+            answer: None,
+            broken: false,
+            excused: false,
+        }
+    }
+
+    pub(super) fn holding(&self, scenario: &Scenario, owner: OwnerId) -> Holding {
+        let request = scenario.acquire(self.player, owner, Want::Slot);
+        let started_at = if self.told || self.sits { NOW } else { 0 };
+        let mut holding = Holding::new(&request, self.generation, started_at);
+        holding.fence.epoch = self.epoch;
+        holding.doubtful |= self.doubted;
+        holding
+    }
+
+    /// What it asks next; a playing session asks nothing by itself.
+    pub(super) fn request(&self, scenario: &Scenario, owner: OwnerId) -> Option<Request> {
+        Some(match self.task {
+            Task::Start(want) | Task::Wait(want) => {
+                Request::Acquire(scenario.acquire(self.player, owner, want))
+            }
+            Task::Resume(expected) => Request::Resume(Resume {
+                session: session(self.player),
+                expected,
+                owner,
+                device: None,
+                content: Arc::clone(&CONTENT),
+                attempt: Attempt(u64::from(self.attempt)),
+            }),
+            Task::Confirm(generation) => Request::Audit(Holding {
+                generation,
+                ..self.holding(scenario, owner)
+            }),
+            Task::End => Request::Release(self.holding(scenario, owner)),
+            Task::Play => return None,
+        })
+    }
+
+    /// The slot is its: told to the player.
+    fn sit(&mut self, generation: Generation, excused: bool) {
+        self.generation = generation;
+        self.excused = excused;
+        self.sits = true;
+        self.doubted = false;
+        self.told = self.socket;
+        self.task = Task::Play;
+    }
+
+    pub(super) fn end(&mut self) {
+        self.socket = false;
+        self.task = Task::End;
+        self.answer = None;
+        self.broken = false;
+    }
+}
+
+impl World {
+    /// The store serves a request.
+    pub(super) fn serve(
+        &mut self,
+        scenario: &Scenario,
+        asker: usize,
+        player: u8,
+        request: &Request,
+    ) -> Answer {
+        let not_yet = |reason| Answer::NotYet {
+            recovering: matches!(reason, NotNow::Recovering { .. }),
+        };
+        match request {
+            Request::Acquire(request) => {
+                let (answer, full) = self.step(scenario, Some(asker), player, |table, ground, effects| {
+                    let answer = table.acquire(request, ground, effects);
+                    let held = table.entries().iter().filter(|entry| ground.live(entry.owner));
+                    (answer, held.count() >= request.limit as usize)
+                });
+                match answer {
+                    Err(reason) => not_yet(reason),
+                    Ok(Acquired::Granted { generation, .. }) => Answer::Granted(generation),
+                    Ok(Acquired::Denied { holders, .. }) => {
+                        self.ghost.false_denial |= !full || holders.len() < request.limit as usize;
+                        Answer::Denied
+                    }
+                    Ok(Acquired::Waiting { .. }) => Answer::Waiting,
+                    Ok(Acquired::Ended(_)) => Answer::Ended,
+                }
+            }
+            Request::Resume(request) => {
+                let answer = self.step(scenario, Some(asker), player, |table, ground, effects| {
+                    table.resume(request, ground, effects)
+                });
+                match answer {
+                    Err(reason) => not_yet(reason),
+                    Ok(Resumed::Moved { entry, .. }) => Answer::Moved(entry.epoch, entry.generation),
+                    Ok(Resumed::At(epoch)) => Answer::At(epoch),
+                    Ok(Resumed::Absent) => Answer::Absent,
+                }
+            }
+            Request::Release(holding) => {
+                self.serve_release(scenario, asker, player, holding, EndCode::Stopped)
+            }
+            Request::Audit(holding) => {
+                let guard = self.guard(scenario, asker, player, holding.fence);
+                let (answer, generation) =
+                    self.step(scenario, Some(asker), player, |table, ground, effects| {
+                        (table.audit(holding, ground, effects), ground.generation)
+                    });
+                self.check_guard(scenario, asker, player, guard);
+                match answer {
+                    Err(reason) => not_yet(reason),
+                    Ok(Held::Yours { mark, .. }) => Answer::Yours {
+                        generation,
+                        marked: mark.is_some(),
+                    },
+                    Ok(Held::Later) => Answer::Later,
+                    Ok(Held::Moved) => Answer::Elsewhere,
+                    Ok(Held::Gone(code)) => Answer::Gone {
+                        lost: matches!(
+                            code,
+                            None | Some(EndCode::LeaseLost | EndCode::StreamLimitReached)
+                        ),
+                    },
+                }
+            }
+        }
+    }
+
+    pub(super) fn serve_release(
+        &mut self,
+        scenario: &Scenario,
+        asker: usize,
+        player: u8,
+        holding: &Holding,
+        code: EndCode,
+    ) -> Answer {
+        let guard = self.guard(scenario, asker, player, holding.fence);
+        let fenced = self.step(scenario, Some(asker), player, |table, ground, effects| {
+            table.release(holding, code, ground, effects)
+        });
+        self.check_guard(scenario, asker, player, guard);
+        match fenced {
+            Fenced::NotYours => Answer::Elsewhere,
+            Fenced::Done | Fenced::Gone => Answer::Released,
+        }
+    }
+
+    /// The entry that this fence must not change (I4), if there is one.
+    fn guard(&mut self, scenario: &Scenario, asker: usize, player: u8, fence: Fence) -> Option<Fence> {
+        let (bucket, _) = self.shards[scenario.shard_of(player)].seen_by(Some(asker));
+        let entries = bucket.account(scenario.key(player))?.entries();
+        let entry = entries.iter().find(|entry| entry.session == fence.session)?;
+        (entry.epoch > fence.epoch).then(|| entry.fence())
+    }
+
+    fn check_guard(&mut self, scenario: &Scenario, asker: usize, player: u8, guard: Option<Fence>) {
+        let Some(fence) = guard else { return };
+        let (bucket, _) = self.shards[scenario.shard_of(player)].seen_by(Some(asker));
+        let account = bucket.account(scenario.key(player));
+        let kept = account.is_some_and(|account| account.entries().iter().any(|entry| fence.holds(entry)));
+        self.ghost.stale |= !kept;
+    }
+
+    /// A session hears the answer to what it asked.
+    pub(super) fn hear(&mut self, scenario: &Scenario, node: usize, index: usize, answer: Answer) {
+        let shard = scenario.shard_of(self.nodes[node].seats[index].player);
+        let owner = self.nodes[node].owner(node);
+        let excused = self.is_on_former(node, shard);
+        let lapsed = self.is_excused(node, shard);
+        let here = &mut self.nodes[node];
+        let seat = &mut here.seats[index];
+        seat.answer = None;
+        let player = seat.player;
+        let tenure = &here.tenures[shard];
+        let unbroken = !std::mem::take(&mut seat.broken);
+        let vouched = |generation| unbroken && tenure.vouches(TICK, tenure.since(), generation);
+        match (seat.task, answer) {
+            (_, Answer::NotYet { recovering: true }) if here.tenures[shard].is_open() => {
+                // This node's own sessions come back first.
+                here.tenures[shard].surprised();
+            }
+            (_, Answer::NotYet { .. }) => {}
+            (Task::Start(_) | Task::Wait(_), Answer::Granted(generation))
+                if vouched(generation) || !scenario.keeps(NodeRule::TellTrusted) =>
+            {
+                let waited = matches!(seat.task, Task::Wait(_));
+                seat.sit(generation, excused);
+                if waited {
+                    // Whoever plays now looks once more.
+                    self.send_word(owner, player);
+                }
+            }
+            (Task::Start(_) | Task::Wait(_), Answer::Granted(generation)) => {
+                seat.task = Task::Confirm(generation);
+            }
+            (Task::Start(want) | Task::Wait(want), Answer::Waiting) => seat.task = Task::Wait(want),
+            (Task::Start(_) | Task::Wait(_), Answer::Denied) | (Task::Resume(_), Answer::Absent) => {
+                self.leave_seat(node, index);
+            }
+            (Task::Resume(_), Answer::Moved(epoch, generation))
+                if vouched(generation) || !scenario.keeps(NodeRule::ResumeTrusted) =>
+            {
+                seat.epoch = epoch;
+                seat.sit(generation, excused);
+            }
+            (Task::Resume(_), Answer::Moved(epoch, generation)) => {
+                seat.epoch = epoch;
+                seat.task = Task::Confirm(generation);
+            }
+            (Task::Resume(_), Answer::At(epoch)) => seat.task = Task::Resume(epoch),
+            (Task::Confirm(_), Answer::Yours { generation, marked }) => {
+                seat.sit(generation, excused);
+                if marked {
+                    self.send_word(owner, player);
+                }
+            }
+            (Task::Confirm(_), _) | (Task::Start(_) | Task::Wait(_), Answer::Ended) => {
+                self.end_seat(node, index);
+            }
+            (Task::End, Answer::Elsewhere) => self.leave_seat(node, index),
+            (Task::End, Answer::Released) => {
+                let told = here.tenures[shard].generation();
+                let end = End::of(&here.seats[index], Some(told));
+                self.nodes[node].ends.insert(end);
+                self.leave_seat(node, index);
+            }
+            (Task::Play, Answer::Yours { generation, marked }) => {
+                seat.generation = generation;
+                seat.doubted = false;
+                seat.excused = lapsed;
+                if marked {
+                    self.end_seat(node, index);
+                }
+            }
+            (Task::Play, Answer::Elsewhere | Answer::Gone { .. }) => {
+                self.mind_loss(scenario, node, index, answer);
+                self.leave_seat(node, index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps in mind who was told that it is granted.
+    pub(super) fn note_told(&mut self) {
+        for seat in self
+            .nodes
+            .iter()
+            .flat_map(|node| &node.seats)
+            .filter(|seat| seat.told)
+        {
+            self.ghost.told[usize::from(seat.player)] = true;
+        }
+    }
+
+    /// A session that its viewer watches is ended, and nobody asked for it.
+    fn mind_loss(&mut self, scenario: &Scenario, node: usize, index: usize, answer: Answer) {
+        let seat = &self.nodes[node].seats[index];
+        let watched = seat.told
+            && seat.socket
+            && self.players[usize::from(seat.player)] == Player::At(node as u8, seat.attempt);
+        let asked_for = answer == (Answer::Gone { lost: false });
+        let provisional = seat.generation == Generation::NONE;
+        if watched && !asked_for && !provisional && (!seat.excused || scenario.is_gentle()) {
+            self.ghost.hurt = true;
+        }
+    }
+
+    /// The node has nothing to do with the session any more.
+    pub(super) fn leave_seat(&mut self, node: usize, index: usize) {
+        let seat = self.nodes[node].seats.remove(index);
+        let player = &mut self.players[usize::from(seat.player)];
+        if *player == Player::At(node as u8, seat.attempt) {
+            *player = Player::Done;
+        }
+    }
+
+    /// The session ends: its slot is to be released.
+    pub(super) fn end_seat(&mut self, node: usize, index: usize) {
+        let seat = &mut self.nodes[node].seats[index];
+        seat.end();
+        let player = &mut self.players[usize::from(seat.player)];
+        if *player == Player::At(node as u8, seat.attempt) {
+            *player = Player::Done;
+        }
+    }
+}
