@@ -21,6 +21,10 @@ const RECONCILED: Duration = Duration::from_millis(5_000 + 2_500 + 2_500);
 /// Until a node may take a Redis that does not answer for one that is away.
 const NOTICED: Duration = Duration::from_secs(3);
 
+/// Nodes that Redis does not answer know its time only as well as its last answers came fast: on a machine that is full
+/// of players, tenths of a second.
+const APART: Duration = Duration::from_millis(500);
+
 fn device(audience: &Audience, account: u32, device: u32) -> &Seat {
     let mut seats = audience.seats.iter();
     seats
@@ -59,6 +63,7 @@ async fn local(name: &'static str, accounts: u32) {
         }
         // One after another: which is the oldest must be certain.
         audience.all_play(Duration::from_secs(60)).await;
+        sleep(APART).await;
     }
     for seat in audience.seats.iter().filter(|seat| seat.device >= 10) {
         let state = seat.state.borrow();
