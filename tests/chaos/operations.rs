@@ -35,7 +35,8 @@ async fn operations_long() {
     run(
         &fleet,
         count.map_or(1_000_000, |count| count.parse().unwrap()),
-        500,
+        // As many as two cores serve in time: each of them does one thing after another without a pause.
+        120,
     )
     .await;
 }
