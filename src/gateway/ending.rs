@@ -172,16 +172,14 @@ impl Session {
     /// Ends the socket. The slot is freed before the closing handshake, which a player may draw out.
     pub(super) async fn end(mut self, mut line: Line, ending: Ending) {
         match ending {
+            // It asked for this: when it reads `ended`, its slot is free, on every node.
+            Ending::Told(told) if told.code == EndCode::Stopped => {
+                self.give_up(told.code, told.due).await;
+                self.say_ended(&mut line, &told).await;
+                line.socket.close(told.code.number(), told.code.name()).await;
+            }
             Ending::Told(told) => {
-                let by = told.by.as_deref().map(Device::screen);
-                let ended = ServerMessage::Ended {
-                    code: told.code,
-                    by,
-                    detail: told.detail,
-                };
-                if self.say(&mut line, &ended, told.id.as_deref()).is_ok() {
-                    line.socket.flush(LAST_WORD).await;
-                }
+                self.say_ended(&mut line, &told).await;
                 let last_frame = line.silence.last_frame();
                 let close = line.socket.close(told.code.number(), told.code.name());
                 match told.slot {
@@ -202,6 +200,7 @@ impl Session {
                         close.await;
                     }
                     Slot::Gone => {
+                        self.seat.leave();
                         self.log_end(told.code, "ended");
                         close.await;
                     }
@@ -235,9 +234,21 @@ impl Session {
         }
     }
 
+    async fn say_ended(&self, line: &mut Line, told: &Told) {
+        let ended = ServerMessage::Ended {
+            code: told.code,
+            by: told.by.as_deref().map(Device::screen),
+            detail: told.detail,
+        };
+        if self.say(line, &ended, told.id.as_deref()).is_ok() {
+            line.socket.flush(LAST_WORD).await;
+        }
+    }
+
     /// Frees the slot or the place in the line, and writes the one line that tells why a player was cut off.
     pub(super) async fn give_up(&mut self, code: EndCode, due: Option<Instant>) {
         let account = &self.player.account;
+        self.seat.leave();
         let answer = self.gateway.lease.release(account, &self.holding(), code).await;
         if answer == Fenced::NotYours {
             // It was resumed elsewhere at this very moment.

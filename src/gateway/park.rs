@@ -63,7 +63,10 @@ impl Session {
                     ..
                 } => return self.give_up(code, None).await,
                 Held::Moved => return self.move_away(),
-                Held::Gone(code) => return self.log_end(code.unwrap_or(EndCode::LeaseLost), "ended"),
+                Held::Gone(code) => {
+                    self.seat.leave();
+                    return self.log_end(code.unwrap_or(EndCode::LeaseLost), "ended");
+                }
             }
         }
     }
@@ -86,6 +89,7 @@ impl Session {
 
     /// The session goes on elsewhere: it has not ended.
     pub(super) fn move_away(&mut self) {
+        self.seat.leave();
         self.granted = None;
         tracing::debug!(session = %self.id, request_id = %self.player.request, "session resumed on another socket");
     }

@@ -109,7 +109,7 @@ impl Locals for Registry {
     fn holdings(&self, bucket: u16) -> Vec<(AccountKey, Holding)> {
         let accounts = lock(&self.buckets[usize::from(bucket) % self.buckets.len()]);
         let held = accounts.iter().flat_map(|(account, seats)| {
-            let held = seats.iter().filter_map(|seat| seat.holding());
+            let held = seats.iter().filter_map(|seat| seat.held());
             held.map(|holding| (account.clone(), holding))
         });
         held.collect()
@@ -140,7 +140,7 @@ impl Locals for Registry {
         let seats = accounts.get(account).map(Vec::as_slice).unwrap_or_default();
         let held: Vec<_> = seats
             .iter()
-            .filter_map(|seat| seat.holding().map(|held| (seat, held)))
+            .filter_map(|seat| seat.held().map(|held| (seat, held)))
             .collect();
         let (own, others): (Vec<_>, Vec<_>) = held
             .iter()
@@ -173,8 +173,8 @@ impl Locals for Registry {
         };
         let old = seats
             .iter()
-            .find(|seat| seat.holding().is_some_and(|held| fits(&held)))?;
-        let used = seats.iter().filter(|seat| seat.holding().is_some()).count();
+            .find(|seat| seat.held().is_some_and(|held| fits(&held)))?;
+        let used = seats.iter().filter(|seat| seat.held().is_some()).count();
         let mut holding = old.stand_up()?;
         old.tell(|news| news.word = Some(Word::Moved));
         holding.fence.epoch += 1;
@@ -183,11 +183,7 @@ impl Locals for Registry {
 
     fn end(&self, bucket: u16, code: EndCode) {
         let accounts = lock(&self.buckets[usize::from(bucket) % self.buckets.len()]);
-        for seat in accounts
-            .values()
-            .flatten()
-            .filter(|seat| seat.holding().is_some())
-        {
+        for seat in accounts.values().flatten().filter(|seat| seat.held().is_some()) {
             seat.tell(|news| news.word = Some(Word::End(code)));
         }
     }

@@ -37,6 +37,8 @@ struct Slot {
     watching: Option<Instant>,
     /// A grant without the store, until the store confirms it.
     provisional: Option<Counted>,
+    /// Whether the session ends.
+    left: bool,
 }
 
 /// What a session's task should know.
@@ -111,6 +113,7 @@ impl Seat {
             holding,
             watching,
             provisional: None,
+            left: false,
         }));
     }
 
@@ -126,6 +129,19 @@ impl Seat {
         let mut slot = self.lock().taken.take()?;
         slot.settle();
         Some(slot.holding)
+    }
+
+    /// The session ends: from now on it is not written again, and does not count here.
+    pub(super) fn leave(&self) {
+        if let Some(slot) = &mut self.lock().taken {
+            slot.left = true;
+        }
+    }
+
+    /// What the session holds and does not leave.
+    pub(super) fn held(&self) -> Option<Holding> {
+        let left = self.lock().taken.as_ref()?.left;
+        if left { None } else { self.holding() }
     }
 
     /// What the session holds, up to this moment.

@@ -145,7 +145,12 @@ impl Session {
         let limit = self.player.entitlement.limit;
         let lease = &self.gateway.lease;
         let answer = lease.resume(&self.player.account, &request, limit).await;
-        match answer.map_err(|_| self.unavailable())? {
+        let Ok(answer) = answer else {
+            // It ends as what it is: the session that it asked for may play elsewhere, and is not its to release.
+            self.assume(own);
+            return Err(self.unavailable());
+        };
+        match answer {
             Resumed::Moved { entry, used } => {
                 self.epoch = entry.epoch;
                 self.player.device = entry.device.clone();

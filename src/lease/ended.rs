@@ -38,8 +38,8 @@ pub(super) struct End {
 pub(super) struct Ends(Mutex<VecDeque<End>>);
 
 impl Ends {
-    /// Adds an end that the store was told in this generation; none: it is to be told later. True when an older
-    /// one was forgotten before its time.
+    /// Adds an end that the store was told in this generation; none: it is to be told later. True when an older one
+    /// was forgotten that the store was never told.
     pub(super) fn add(
         &self,
         account: &AccountKey,
@@ -49,15 +49,17 @@ impl Ends {
         now: Tick,
     ) -> bool {
         let mut ends = self.lock();
+        // What the store was never told is kept as long as there is room.
         while ends
             .front()
-            .is_some_and(|end| now.saturating_sub(end.at) > REMEMBERED)
+            .is_some_and(|end| end.told.is_some() && now.saturating_sub(end.at) > REMEMBERED)
         {
             ends.pop_front();
         }
         let full = ends.len() >= MOST;
+        let mut lost = false;
         if full {
-            ends.pop_front();
+            lost = ends.pop_front().is_some_and(|end| end.told.is_none());
         }
         ends.push_back(End {
             account: account.clone(),
@@ -66,7 +68,12 @@ impl Ends {
             at: now,
             told,
         });
-        full
+        lost
+    }
+
+    /// Whether an end is still to be told.
+    pub(super) fn has_untold(&self) -> bool {
+        self.lock().iter().any(|end| end.told.is_none())
     }
 
     /// Those that no life of the data knows, at most `most` of them.

@@ -143,33 +143,37 @@ impl Service {
             state.tenure().audited(tick(), answer.generation, true);
             return Ok(());
         }
-        // What ended while the store was away makes place before anything is compared.
+        // What ended while the store was away makes place before anything that is not certain is compared.
         self.tell(state, state.ends.untold(ENDS), answer.generation)
             .await?;
+        let telling = state.ends.has_untold();
         let (unaudited, due) = {
             let tenure = state.tenure();
             (tenure.is_unaudited(), tenure.is_audit_due(tick()))
         };
         if unaudited || due {
-            self.audit_all(bucket, state, answer.generation, holdings).await?;
+            self.audit_all(bucket, state, answer.generation, holdings, telling)
+                .await?;
         }
         let forgotten = state.ends.forgotten(answer.generation, ENDS, tick());
         self.tell(state, forgotten, answer.generation).await?;
         let strangers = state.tenure().has_strangers();
-        if strangers && !answer.phase.recovering() && !self.leaving.load(Ordering::Relaxed) {
+        if strangers && !telling && !answer.phase.recovering() && !self.leaving.load(Ordering::Relaxed) {
             self.release_strangers(bucket).await?;
             state.tenure().strangers_seen();
         }
         Ok(())
     }
 
-    /// Compares every session of a bucket with the store: the firm first, then the oldest (rule 5).
+    /// Compares every session of a bucket with the store: the firm first, then the oldest (rule 5). `telling`: only
+    /// the firm, while ends are still to be told.
     async fn audit_all(
         &self,
         bucket: u16,
         state: &BucketState,
         generation: Generation,
         mut holdings: Vec<(AccountKey, Holding)>,
+        telling: bool,
     ) -> Result<(), StoreError> {
         let doubtful = state.tenure().is_doubtful();
         for (_, holding) in &mut holdings {
@@ -177,7 +181,9 @@ impl Service {
             holding.doubtful |= doubtful || holding.generation == Generation::NONE;
         }
         holdings.sort_by_key(|(_, holding)| (holding.doubtful, holding.started_at));
-        let mut complete = true;
+        let all = holdings.len();
+        holdings.retain(|(_, holding)| !telling || !holding.doubtful);
+        let mut complete = holdings.len() == all;
         for batch in holdings.chunks(BATCH) {
             let sent = tick();
             let audited = match self.store.audit(bucket, self.owner, batch).await {

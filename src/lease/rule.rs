@@ -88,7 +88,6 @@ pub(super) fn holds(rule: Rule) -> bool {
 
 /// Runs a step of a model in which a rule is missing.
 #[cfg(test)]
-#[allow(dead_code, reason = "for the model, which comes next")]
 pub(super) fn without<T>(rule: Option<Rule>, step: impl FnOnce() -> T) -> T {
     let before = WITHOUT.replace(rule);
     let result = step();

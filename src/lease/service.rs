@@ -254,9 +254,11 @@ impl Service {
             self.ask(account, release).await
         };
         let told = answer.is_ok().then(|| state.tenure().generation());
-        if self.store.is_shared() && answer != Ok(Fenced::NotYours) {
+        // What was never granted, and whose end was heard, is nothing that a store could lose.
+        let matters = told.is_none() || holding.was_granted();
+        if self.store.is_shared() && answer != Ok(Fenced::NotYours) && matters {
             let forgotten = state.ends.add(account, holding.clone(), code, told, tick());
-            if forgotten && told.is_none() {
+            if forgotten {
                 tracing::warn!("too many ends to remember for a store that is away: the oldest is forgotten");
             }
         }

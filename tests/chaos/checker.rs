@@ -214,14 +214,17 @@ impl History<'_> {
             let mut takeover = false;
             match entry.map(|entry| (entry, entry.what)) {
                 // A device has one session: its next one replaces it (rule 21), some time before it hears so itself.
-                Some((entry, What::Asked { device, .. })) if lives[&entry.socket].granted.is_some() => {
+                // Denied it replaced one that somebody was taking over.
+                Some((entry, What::Asked { device, .. })) if self.replaces(lives[&entry.socket]) => {
                     playing.retain(|_, other| other.device != device);
                 }
                 Some((entry, What::Granted { session, .. })) => {
                     let life = lives[&entry.socket];
                     takeover = life.takes_over();
                     playing.retain(|_, other| other.device != life.device);
-                    if !over_at_once.contains(&entry.socket) {
+                    // What it asked for before it read the grant is over too.
+                    let stopped = life.stop.is_some_and(|stop| stop < entry.at);
+                    if !stopped && !over_at_once.contains(&entry.socket) {
                         playing.insert(session, life);
                     }
                 }
@@ -253,6 +256,16 @@ impl History<'_> {
                         takeover,
                     }),
             );
+    }
+
+    /// Whether a start ends its device's earlier session: granted; or denied, when somebody was taking that one over.
+    fn replaces(&self, life: &Life) -> bool {
+        let taken_over = |denied: Duration| {
+            let mut takers = self.lives.iter().filter(|taker| taker.takes_over());
+            takers
+                .any(|taker| taker.asked < denied && taker.granted.is_none_or(|grant| grant.at > life.asked))
+        };
+        life.granted.is_some() || life.denials.first().is_some_and(|denial| taken_over(denial.at))
     }
 
     /// Sockets that read `granted` and their end in one go: both had come before they were looked at.

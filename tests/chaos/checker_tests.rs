@@ -373,6 +373,41 @@ fn a_grant_that_is_read_together_with_its_end_never_played() {
 }
 
 #[test]
+fn a_waiter_that_stops_before_it_reads_its_grant_never_played() {
+    let story = Story::default()
+        .three()
+        .asks(30, 4, Mode::Wait)
+        .say(31, 4, What::Waiting { position: 1 })
+        .say(100, 4, What::StopSent)
+        .stops(101, 1)
+        .say(
+            110,
+            4,
+            What::Granted {
+                session: session(4),
+                resumed: false,
+                provisional: false,
+            },
+        )
+        .plays(112, 5)
+        .ended(130, 4, 4000);
+    story.is_legal();
+}
+
+#[test]
+fn a_victims_own_device_may_replace_it_and_be_denied() {
+    let story = Story::default()
+        .three()
+        .asks(30, 4, Mode::Oldest)
+        .asks(32, 101, Mode::Reject)
+        .say(36, 101, What::Denied { holders: 3, limit: 3 })
+        .granted(37, 4)
+        .ended(40, 1, 4006)
+        .say(41, 101, What::Closed { code: 4001 });
+    story.is_legal();
+}
+
+#[test]
 fn a_drop_without_a_reason_is_found() {
     for code in [4002, 4003, 4006, 4200, 4201, 4203, 1006] {
         let story = Story::default().three().ended(1_000, 2, code);

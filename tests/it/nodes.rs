@@ -217,12 +217,20 @@ async fn an_outage_may_refuse_or_be_strict() {
         gateway(&redis, "[outage]\nadmit = \"refuse\""),
         gateway(&redis, "[outage]\nstrict = true"),
     );
-    let (mut on_refusing, _) = granted(&refusing, "gil", "content=m1&device=d1").await;
+    let (mut on_refusing, grant) = granted(&refusing, "gil", "content=m1&device=d1").await;
+    let secret = grant["resume"].as_str().unwrap();
     // It answers pings.
     let on_refusing = tokio::spawn(async move { on_refusing.closed_within(SOON * 4).await });
     let (mut on_strict, _) = granted(&strict, "gil", "content=m1&device=d2").await;
     redis.stop();
     let stopped = Instant::now();
+    // It does not get its session back, which plays on all the same.
+    let query = format!("content=m1&device=d1&resume={secret}");
+    let mut early = refusing
+        .try_watch(&token("gil"), &query)
+        .await
+        .expect("not known yet");
+    assert_eq!(early.closed_within(SOON).await.0, 4204);
     until("503 before the upgrade", async || {
         match refusing.try_watch(&token("gil"), "content=m").await {
             Err((status, body)) => {

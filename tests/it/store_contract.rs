@@ -364,6 +364,7 @@ macro_rules! store_contract {
             takeovers::an_asker_whose_limit_rises_needs_no_victim,
             takeovers::a_victim_that_was_not_asked_ends_also_without_newcomer,
             resumes::a_session_moves_under_the_next_epoch,
+            resumes::a_resume_credits_what_was_watched,
             resumes::a_repeated_resume_gets_the_same_answer,
             resumes::only_the_sessions_device_resumes_it,
             resumes::nothing_is_resumed_that_has_ended,

@@ -14,6 +14,7 @@ mod line;
 mod properties;
 mod start;
 
+use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{OwnerId, SessionId};
 
@@ -226,6 +227,8 @@ impl Account {
         if ends && holds(Rule::MarkedStays) {
             return Ok(Resumed::Absent);
         }
+        credit(entry, ground);
+        entry.state = PlayState::Playing;
         entry.owner = request.owner;
         entry.epoch += 1;
         entry.generation = ground.generation;
@@ -255,8 +258,11 @@ impl Account {
             if !same && !higher && holds(Rule::EpochFence) {
                 return Fenced::NotYours;
             }
-            entry.progress = holding.progress;
-            entry.checkpoint = ground.now;
+            // A node that does not know the session knows nothing of its play.
+            if holding.was_granted() {
+                entry.progress = holding.progress;
+                entry.checkpoint = ground.now;
+            }
             entry.epoch = entry.epoch.max(fence.epoch);
             self.remove(index, code, ground, effects);
             return Fenced::Done;
@@ -391,15 +397,10 @@ impl Account {
         purged
     }
 
-    /// Takes out an entry whose node is gone. The play is credited up to the node's last renewal.
+    /// Takes out an entry whose node is gone.
     fn drop_dead(&mut self, index: usize, ground: &Ground<'_>, effects: &mut Effects) {
         let mut entry = self.entries.remove(index);
-        let renewed = ground.leases.get(&entry.owner).map_or(0, |lease| lease.renewed);
-        let at = renewed.max(entry.checkpoint).min(ground.now);
-        if entry.state.is_watching() {
-            // A clock that stepped back may stand before the checkpoint.
-            entry.progress.watched_ms += at.saturating_sub(entry.checkpoint);
-        }
+        let at = credit(&mut entry, ground);
         let code = match entry.mark {
             Some(Mark::Kick(code)) => code,
             Some(Mark::TakeOver { asked: false, .. }) => EndCode::Displaced,
@@ -480,6 +481,21 @@ impl Account {
             until: now + TOMBSTONE_MS,
         });
     }
+}
+
+/// Counts as watched what its node would have told: until its last renewal; in another life of the data, of which it
+/// told nothing, until the checkpoint. Answers until when, which is the new checkpoint.
+fn credit(entry: &mut Entry, ground: &Ground<'_>) -> Millis {
+    let lease = ground.leases.get(&entry.owner);
+    let renewed = lease.filter(|_| entry.generation == ground.generation);
+    let until = renewed.map_or(0, |lease| lease.renewed).max(entry.checkpoint);
+    let until = until.min(ground.now);
+    if entry.state.is_watching() {
+        // A clock that stepped back may stand before the checkpoint.
+        entry.progress.watched_ms += until.saturating_sub(entry.checkpoint);
+    }
+    entry.checkpoint = until;
+    until
 }
 
 /// Whether a waiter stopped asking, or its node is gone.

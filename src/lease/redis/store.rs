@@ -259,7 +259,8 @@ impl Store for RedisStore {
         let before = seen.dropped.swap(done.dropped, Ordering::Relaxed);
         if done.dropped > before {
             let dropped = done.dropped - before;
-            tracing::warn!(
+            // Normal as long as nobody reads the stream: the marker counts them.
+            tracing::debug!(
                 bucket,
                 dropped,
                 "the event stream is full; its oldest facts are lost"

@@ -1,5 +1,7 @@
 //! Resumes: one session, one slot, the next epoch.
 
+use std::time::Duration;
+
 use usher::lease::model::{Acquire, Acquired, Entry, Fenced, Held, Holding, Mark, Resume, Resumed, Wish};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
@@ -43,6 +45,19 @@ async fn moved(desk: &Desk, request: &Resume) -> (Entry, u32) {
     }
 }
 
+pub(super) async fn a_resume_credits_what_was_watched<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let beside = desk.beside(&bench).await;
+    desk.grant(1).await;
+    // Its node renews, and is not asked about it.
+    bench.pass(Duration::from_secs(20)).await;
+    let (entry, _) = moved(&beside, &back(&beside, 1, 1)).await;
+    let watched = entry.progress.watched_ms;
+    assert!((17_000..=20_500).contains(&watched), "{watched}");
+    let (again, _) = moved(&beside, &back(&beside, 1, 1)).await;
+    assert_eq!(again, entry, "once");
+}
+
 pub(super) async fn a_session_moves_under_the_next_epoch<B: Bench>(bench: B) {
     let desk = Desk::open(&bench).await;
     let beside = desk.beside(&bench).await;
@@ -58,6 +73,8 @@ pub(super) async fn a_session_moves_under_the_next_epoch<B: Bench>(bench: B) {
         owner: beside.node.owner,
         epoch: 2,
         content: "next".into(),
+        // Whoever comes back plays.
+        state: PlayState::Playing,
         attempt: Some(Attempt(1)),
         ..before
     };

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use usher::lease::account::{Account, Effects, Ground};
 use usher::lease::bucket::{Bucket, Step, Upkeep};
 use usher::lease::model::{
-    Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Renewed,
-    Resume, Resumed,
+    Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Progress,
+    Renewed, Resume, Resumed,
 };
 use usher::lease::store::{Audited, Store, StoreError};
 use usher::protocol::close::EndCode;
@@ -98,6 +98,10 @@ impl Twin {
                 started_at: 0,
                 checkpoint: 0,
                 settles: 0,
+                progress: Progress {
+                    watched_ms: 0,
+                    ..entry.progress
+                },
                 ..entry.clone()
             };
             entries.iter().map(timeless).collect::<Vec<_>>()
@@ -110,6 +114,10 @@ impl Twin {
             );
             assert!(
                 ours.checkpoint.abs_diff(expected.checkpoint) < APART,
+                "{ours:?}: {expected:?}"
+            );
+            assert!(
+                ours.progress.watched_ms.abs_diff(expected.progress.watched_ms) < APART,
                 "{ours:?}: {expected:?}"
             );
             assert!(

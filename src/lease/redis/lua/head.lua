@@ -442,16 +442,24 @@ local function code_of(mark)
     end
 end
 
--- Takes out an entry whose node is gone. The play is credited up to the node's last renewal.
-local function drop_dead(account, place)
-    local entry = table.remove(account.entries, place)
-    local lease = lease_of(entry.owner)
-    local at = math.min(math.max(lease and lease.renewed or 0, entry.checkpoint), now)
+-- Counts as watched what its node would have told: until its last renewal; in another life of the data, of which it
+-- told nothing, until the checkpoint. Answers until when, which is the new checkpoint.
+local function credit(entry)
+    local lease = not old(entry) and lease_of(entry.owner)
+    local till = math.min(math.max(lease and lease.renewed or 0, entry.checkpoint), now)
     for _, state in ipairs(step.watching) do
         if entry.state == state then
-            entry.watched = entry.watched + math.max(at - entry.checkpoint, 0)
+            entry.watched = entry.watched + math.max(till - entry.checkpoint, 0)
         end
     end
+    entry.checkpoint = till
+    return till
+end
+
+-- Takes out an entry whose node is gone.
+local function drop_dead(account, place)
+    local entry = table.remove(account.entries, place)
+    local at = credit(entry)
     finish(account, entry, code_of(entry.mark) or 'lease_lost', at)
 end
 

@@ -21,7 +21,10 @@ if at then
     if not same and entry.epoch >= holding.epoch then
         return answer('not_yours')
     end
-    entry.position, entry.watched, entry.checkpoint = holding.position, holding.watched, now
+    -- A node that does not know the session knows nothing of its play.
+    if holding.started > 0 then
+        entry.position, entry.watched, entry.checkpoint = holding.position, holding.watched, now
+    end
     entry.epoch = math.max(entry.epoch, holding.epoch)
     remove(account, at, ask.code)
     return answer('done')

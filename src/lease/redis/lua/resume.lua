@@ -43,6 +43,8 @@ if code_of(entry.mark) then
     -- it writes the session again when the store loses its data.
     return answer('absent')
 end
+credit(entry)
+entry.state = 'playing'
 entry.owner, entry.epoch, entry.generation = ask.owner, entry.epoch + 1, generation
 entry.attempt, entry.content = ask.attempt, ask.content
 account.changed = true
