@@ -57,7 +57,12 @@ impl Servers {
             Self::Cluster(cluster) => &cluster.servers[3..4],
         };
         for replica in replicas {
-            let info = replica.text(&["INFO", "replication"]).await;
+            // It closes its connections while it changes its role.
+            let info = replica.try_ask(&["INFO", "replication"]).await;
+            let info: String = info
+                .ok()
+                .and_then(|info| redis::from_redis_value(info).ok())
+                .unwrap_or_default();
             if info.contains("role:master") {
                 return true;
             }

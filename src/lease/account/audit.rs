@@ -172,6 +172,10 @@ impl Account {
 impl Holding {
     /// Brings its entry up to date: it is confirmed, under this owner and epoch, with its present progress.
     fn refresh(&self, entry: &mut Entry, ground: &Ground<'_>) {
+        if entry.epoch < self.fence.epoch {
+            // The entry is of a later start in a life of the data that lost this play.
+            entry.started_at = entry.started_at.min(self.started_at);
+        }
         entry.owner = self.fence.owner;
         entry.epoch = self.fence.epoch;
         entry.generation = ground.generation;

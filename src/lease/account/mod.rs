@@ -260,6 +260,9 @@ impl Account {
             }
             // A node that does not know the session knows nothing of its play.
             if holding.was_granted() {
+                if higher {
+                    entry.started_at = entry.started_at.min(holding.started_at);
+                }
                 entry.progress = holding.progress;
                 entry.checkpoint = ground.now;
             }
@@ -494,7 +497,7 @@ fn credit(entry: &mut Entry, ground: &Ground<'_>) -> Millis {
         // A clock that stepped back may stand before the checkpoint.
         entry.progress.watched_ms += until.saturating_sub(entry.checkpoint);
     }
-    entry.checkpoint = until;
+    entry.checkpoint = entry.checkpoint.max(until);
     until
 }
 

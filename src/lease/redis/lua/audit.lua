@@ -14,6 +14,10 @@ end
 
 -- Brings an entry up to date: it is confirmed, under this owner and epoch, with its present progress.
 local function refresh(account, entry, holding)
+    if entry.epoch < holding.epoch then
+        -- The entry is of a later start in a life of the data that lost this play.
+        entry.started = math.min(entry.started, holding.started)
+    end
     entry.owner, entry.epoch, entry.generation = holding.owner, holding.epoch, generation
     entry.content, entry.state = holding.content, holding.state
     entry.position, entry.watched, entry.checkpoint = holding.position, holding.watched, now

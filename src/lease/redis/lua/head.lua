@@ -452,7 +452,7 @@ local function credit(entry)
             entry.watched = entry.watched + math.max(till - entry.checkpoint, 0)
         end
     end
-    entry.checkpoint = till
+    entry.checkpoint = math.max(entry.checkpoint, till)
     return till
 end
 

@@ -23,6 +23,9 @@ if at then
     end
     -- A node that does not know the session knows nothing of its play.
     if holding.started > 0 then
+        if entry.epoch < holding.epoch then
+            entry.started = math.min(entry.started, holding.started)
+        end
         entry.position, entry.watched, entry.checkpoint = holding.position, holding.watched, now
     end
     entry.epoch = math.max(entry.epoch, holding.epoch)
