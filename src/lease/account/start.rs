@@ -115,9 +115,11 @@ impl Account {
             // It had not played: what another life of the data says of its play is not stopped.
             self.bury(session, 0, EndCode::Moved, ground.now);
         }
-        // A slot that the purge just gave to this very session is no earlier one.
-        let earlier =
-            |entry: &Entry| entry.device.id == request.device.id && entry.session != request.session;
+        // The purge just gave it a slot: it needs no other.
+        if self.index(request.session).is_some() {
+            return false;
+        }
+        let earlier = |entry: &Entry| entry.device.id == request.device.id;
         let Some(index) = self.entries.iter().position(earlier) else {
             return false;
         };

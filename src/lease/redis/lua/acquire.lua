@@ -87,10 +87,13 @@ local function replace_own()
             break
         end
     end
+    -- The purge just gave it a slot: it needs no other.
+    if place_of(account.entries, session) then
+        return false
+    end
     local at
     for place, entry in ipairs(account.entries) do
-        -- A slot that the purge just gave to this very session is no earlier one.
-        if entry.device.id == ask.device.id and entry.session ~= session then
+        if entry.device.id == ask.device.id then
             at = place
             break
         end
