@@ -31,7 +31,7 @@ use crate::lease::redis::Link;
 use crate::lease::redis::mail::Mail;
 use crate::lease::redis::store::{Layout, RedisStore};
 use crate::lease::service::Service;
-use crate::lease::store::Store;
+use crate::lease::store::{Store, StoreError};
 use crate::lease::tenure::LEASE;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
@@ -139,8 +139,15 @@ impl Node {
             upkeep: Vec::new(),
         };
         node.serve(players, admin)?;
-        if !node.gateway.lease.begin().await {
-            tracing::warn!("Redis does not answer: starting without it, as [outage] says");
+        match node.gateway.lease.begin().await {
+            Err(StoreError::Foreign(found)) => {
+                let here = node.config.redis.buckets;
+                return Err(AppError::Settings(format!(
+                    "redis.buckets: {here} here, {found} in Redis: every node must have the same"
+                )));
+            }
+            Err(_) => tracing::warn!("Redis does not answer: starting without it, as [outage] says"),
+            Ok(()) => {}
         }
         node.maintain();
         Ok(node)
@@ -290,11 +297,6 @@ async fn open_store(
         },
     };
     let store = RedisStore::new(link, layout, owner, alarm);
-    if let Ok(Some(found)) = store.other_buckets().await {
-        let message =
-            format!("redis.buckets: {buckets} here, {found} in Redis: every node must have the same");
-        return Err(AppError::Settings(message));
-    }
     Ok((Arc::new(store), registry))
 }
 

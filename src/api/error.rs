@@ -169,7 +169,7 @@ impl From<Forbidden> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable | StoreError::NotNow(_) => {
+            StoreError::Unavailable | StoreError::NotNow(_) | StoreError::Foreign(_) => {
                 Self::unavailable("unavailable", "the store does not answer", 1)
             }
         }

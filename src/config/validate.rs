@@ -276,7 +276,8 @@ fn redis(redis: &Redis, found: &mut Problems) {
     );
     found.range("redis.buckets", redis.buckets, 1..=1024);
     found.range("redis.events", redis.events, 100..=1_000_000);
-    found.span("redis.recovery", redis.recovery, SECOND..=MINUTE);
+    // Each half must see a renewal of every node (rule 5).
+    found.span("redis.recovery", redis.recovery, 5 * SECOND..=MINUTE);
 }
 
 fn limits(config: &Config, found: &mut Problems) {

@@ -94,7 +94,7 @@ fn redis_is_checked() {
             "redis.prefix: must be 1 to 32 of a-z, 0-9, - and _",
             "redis.buckets: must be from 1 to 1024",
             "redis.events: must be from 100 to 1000000",
-            "redis.recovery: must be from 1s to 1m",
+            "redis.recovery: must be from 5s to 1m",
         ]
     );
     let unused = "[redis]\nurl = \"redis://h\"\nca = \"ca.pem\"\nsentinel_password = \"x\"";

@@ -8,7 +8,6 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::config::Mode;
 use crate::lease::model::{Acquired, Entry, Generation, Holding, Resume, Resumed, Wish};
-use crate::lease::store::StoreError;
 use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, random};
@@ -42,9 +41,9 @@ impl Session {
     /// How the socket is to end when there is none.
     pub(super) async fn start(&mut self, line: &mut Line) -> Result<(), Ending> {
         let asked_at = Instant::now();
-        if self.resume().await? {
+        if let Some(provisional) = self.resume().await? {
             self.count(Admission::Resumed, asked_at.elapsed());
-            return self.say_granted(line, true, false, None);
+            return self.say_granted(line, true, provisional, None);
         }
         let entitlement = self.player.entitlement;
         let mut choice = Choice {
@@ -91,8 +90,7 @@ impl Session {
                     };
                     self.count(outcome, took);
                     if provisional {
-                        let gauge = &self.gateway.metrics.provisional_sessions;
-                        self.seat.is_provisional(Counted::begin(gauge));
+                        self.count_provisional();
                     } else {
                         let request = self.request(choice.wish);
                         self.seat.sit(Holding::new(&request, generation, started_at));
@@ -128,9 +126,15 @@ impl Session {
         }
     }
 
-    async fn resume(&mut self) -> Result<bool, Ending> {
+    fn count_provisional(&self) {
+        let gauge = &self.gateway.metrics.provisional_sessions;
+        self.seat.is_provisional(Counted::begin(gauge));
+    }
+
+    /// Takes up the session that the player names, if it still plays: whether it is a provisional one.
+    async fn resume(&mut self) -> Result<Option<bool>, Ending> {
         let Some(secret) = self.player.resume else {
-            return Ok(false);
+            return Ok(None);
         };
         let own = self.own_secret();
         self.assume(secret);
@@ -155,12 +159,16 @@ impl Session {
                 self.epoch = entry.epoch;
                 self.player.device = entry.device.clone();
                 self.used = used;
+                let provisional = entry.generation == Generation::NONE;
                 self.seat.sit(Holding::of(&entry, limit));
-                Ok(true)
+                if provisional {
+                    self.count_provisional();
+                }
+                Ok(Some(provisional))
             }
             Resumed::Absent | Resumed::At(_) => {
                 self.assume(own);
-                Ok(false)
+                Ok(None)
             }
         }
     }
@@ -315,7 +323,7 @@ impl Session {
                 .await;
             match answer {
                 // Who waits keeps its place while the store is away.
-                Err(StoreError::Unavailable | StoreError::NotNow(_)) => {}
+                Err(_) => {}
                 Ok(Acquired::Waiting { position: moved, .. }) => position = moved,
                 Ok(answer) => {
                     // The word that a slot was given may have come together with word that it is to be taken

@@ -107,7 +107,7 @@ impl Bucket {
             .filter(|m| m.server == step.server || !holds(Rule::ServerLife));
         let mut marker = known.unwrap_or_else(|| {
             if holds(Rule::NewLifeExtends) {
-                self.extend(now);
+                self.extend(now, |_| true);
             }
             let recovers = holds(Rule::Recovery);
             Marker {
@@ -132,7 +132,8 @@ impl Bucket {
             marker.beat = now;
         } else if now - marker.beat > GAP_MS {
             if holds(Rule::BeatGap) {
-                self.extend(now);
+                // Once until its node renews it: a dead node's slots are freed also when the store stalls again and again.
+                self.extend(now, |lease| lease.until <= lease.renewed + LEASE_MS);
                 for account in self.accounts.values_mut() {
                     account.forgive(now);
                 }
@@ -154,8 +155,8 @@ impl Bucket {
     }
 
     /// Nobody is declared dead for a time in which nobody could renew.
-    fn extend(&mut self, now: Millis) {
-        for lease in self.leases.values_mut() {
+    fn extend(&mut self, now: Millis, whose: impl Fn(&Lease) -> bool) {
+        for lease in self.leases.values_mut().filter(|lease| whose(lease)) {
             lease.until = lease.until.max(now + LEASE_MS);
         }
     }

@@ -15,9 +15,10 @@ use crate::protocol::id::AccountKey;
 use crate::telemetry::Audit;
 
 use super::bucket::RENEW_MS;
+use super::clock::{jitter, tick};
 use super::ended::End;
-use super::model::{Generation, Held, Holding, NotNow};
-use super::service::{BucketState, Service, jitter, tick};
+use super::model::{Generation, Held, Holding, NotNow, Renewed};
+use super::service::{BucketState, Service};
 use super::store::StoreError;
 use super::tenure::{LEASE, Own};
 
@@ -30,60 +31,66 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// Ends told again after one renewal.
 const ENDS: usize = 200;
 
+/// What a node holds in a bucket.
+type Holdings = Vec<(AccountKey, Holding)>;
+
 impl Service {
-    /// Renews every bucket in its time, for ever.
+    /// Renews every bucket in its time, for ever. None waits for another one's audit.
     pub async fn keep(self: Arc<Self>) {
-        tokio::join!(self.renew_for_ever(), self.mind_lapses());
+        let renewals = join_all((0..self.store.buckets()).map(|bucket| self.renew_for_ever(bucket)));
+        tokio::join!(renewals, self.mind_lapses(), self.heed_alarms());
     }
 
-    async fn renew_for_ever(&self) {
+    async fn renew_for_ever(&self, bucket: u16) {
         let period = Duration::from_millis(RENEW_MS);
-        let mut due = vec![Instant::now() + period; self.buckets.len()];
+        let mut due = Instant::now() + period;
         loop {
-            let next = due.iter().min().copied().unwrap_or_else(Instant::now);
             tokio::select! {
-                () = sleep_until(next) => {}
-                // Word that data were lost: the sooner everybody writes what it holds again, the better.
-                () = self.store.alarm() => due.fill(Instant::now()),
+                () = sleep_until(due) => {}
+                () = self.buckets[usize::from(bucket)].wake.notified() => {}
             }
             let now = Instant::now();
-            // Those that are due at almost the same time go together.
-            let soon = now + GLANCE;
-            let renewals = (0..)
-                .zip(&mut due)
-                .filter(|(_, due)| **due <= soon)
-                .map(async |(bucket, due)| {
-                    *due = match self.renew(bucket).await {
-                        Ok(()) => now + period,
-                        // A renewal lost costs a fifth of the lease: it is repeated sooner.
-                        Err(_) => Instant::now() + GLANCE + jitter(GLANCE),
-                    };
-                });
-            join_all(renewals).await;
+            due = match self.renew(bucket).await {
+                Ok(()) => now + period,
+                // A renewal lost costs a fifth of the lease: it is repeated sooner.
+                Err(_) => Instant::now() + GLANCE + jitter(GLANCE),
+            };
             self.report();
         }
     }
 
-    /// Begins the node's leases, and waits until no bucket recovers: the first start on an empty store takes the
-    /// recovery's window, never a provisional grant. False when the store is away: the node starts without it.
-    pub async fn begin(&self) -> bool {
+    /// Word that data were lost: the sooner everybody writes what it holds again, the better.
+    async fn heed_alarms(&self) {
         loop {
-            if !self.renew_all().await {
-                return false;
+            self.store.alarm().await;
+            for state in &self.buckets {
+                state.wake.notify_one();
             }
+        }
+    }
+
+    /// Begins the node's leases, and waits until no bucket recovers: the first start on an empty store takes the
+    /// recovery's window, never a provisional grant.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the node starts without the store. [`StoreError::Foreign`]: it must not.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        loop {
+            self.renew_all().await?;
             self.report();
             if self.is_ready() {
-                return true;
+                return Ok(());
             }
             tokio::time::sleep(GLANCE).await;
         }
     }
 
-    /// Renews every bucket once; true when all were answered.
-    pub async fn renew_all(&self) -> bool {
-        let buckets = 0..self.store.buckets();
-        let renewals = join_all(buckets.map(|bucket| self.renew(bucket))).await;
-        renewals.iter().all(Result::is_ok)
+    /// Renews every bucket once.
+    async fn renew_all(&self) -> Result<(), StoreError> {
+        let renewals = join_all((0..self.store.buckets()).map(|bucket| self.renew(bucket))).await;
+        let errors = renewals.iter().filter_map(|renewal| renewal.err());
+        let foreign = |error: &StoreError| matches!(error, StoreError::Foreign(_));
+        errors.max_by_key(foreign).map_or(Ok(()), Err)
     }
 
     /// The node leaves: nothing that it forgets from now on is taken for lost.
@@ -94,7 +101,7 @@ impl Service {
     /// The last renewal, so that those who resume elsewhere have the whole lease (rule 28).
     pub async fn farewell(&self) {
         if self.store.is_shared() {
-            self.renew_all().await;
+            let _ = self.renew_all().await;
         }
     }
 
@@ -110,16 +117,48 @@ impl Service {
         if state.tenure().is_renewed_since(asked_for) {
             return Ok(());
         }
+        let (answer, holdings) = self.beat(bucket, state).await?;
+        if !self.store.is_shared() {
+            state.tenure().audited(tick(), answer.generation, true);
+            return Ok(());
+        }
+        // What ended while the store was away makes place before anything that is not certain is compared.
+        self.tell(state, state.ends.untold(ENDS), answer.generation)
+            .await?;
+        let telling = state.ends.has_untold();
+        let (unaudited, due) = {
+            let tenure = state.tenure();
+            (tenure.is_unaudited(), tenure.is_audit_due(tick()))
+        };
+        if unaudited || due {
+            self.audit_all(bucket, state, &answer, holdings, telling).await?;
+        }
+        let forgotten = state.ends.forgotten(answer.generation, ENDS, tick());
+        self.tell(state, forgotten, answer.generation).await?;
+        let strangers = state.tenure().has_strangers();
+        if strangers && !telling && !answer.phase.recovering() && !self.leaving.load(Ordering::Relaxed) {
+            self.release_strangers(bucket).await?;
+            state.tenure().strangers_seen();
+        }
+        Ok(())
+    }
+
+    /// Renews the lease alone, and looks where the numbers differ.
+    async fn beat(&self, bucket: u16, state: &BucketState) -> Result<(Renewed, Holdings), StoreError> {
         let before = state.asked.load(Ordering::Acquire);
         let idle = before == state.answered.load(Ordering::Acquire);
         let sent = tick();
         let answer = match self.store.renew(bucket, self.owner).await {
             Ok(answer) => answer,
             Err(error) => {
+                state
+                    .foreign
+                    .store(matches!(error, StoreError::Foreign(_)), Ordering::Relaxed);
                 state.tenure().missed(sent, tick());
                 return Err(error);
             }
         };
+        state.foreign.store(false, Ordering::Relaxed);
         self.metrics
             .purged_sessions_total
             .inc_by(u64::from(answer.purged));
@@ -139,30 +178,7 @@ impl Service {
         for (account, session) in &answer.marked {
             self.locals.look(account, self.owner, *session);
         }
-        if !self.store.is_shared() {
-            state.tenure().audited(tick(), answer.generation, true);
-            return Ok(());
-        }
-        // What ended while the store was away makes place before anything that is not certain is compared.
-        self.tell(state, state.ends.untold(ENDS), answer.generation)
-            .await?;
-        let telling = state.ends.has_untold();
-        let (unaudited, due) = {
-            let tenure = state.tenure();
-            (tenure.is_unaudited(), tenure.is_audit_due(tick()))
-        };
-        if unaudited || due {
-            self.audit_all(bucket, state, answer.generation, holdings, telling)
-                .await?;
-        }
-        let forgotten = state.ends.forgotten(answer.generation, ENDS, tick());
-        self.tell(state, forgotten, answer.generation).await?;
-        let strangers = state.tenure().has_strangers();
-        if strangers && !telling && !answer.phase.recovering() && !self.leaving.load(Ordering::Relaxed) {
-            self.release_strangers(bucket).await?;
-            state.tenure().strangers_seen();
-        }
-        Ok(())
+        Ok((answer, holdings))
     }
 
     /// Compares every session of a bucket with the store: the firm first, then the oldest (rule 5). `telling`: only
@@ -171,10 +187,11 @@ impl Service {
         &self,
         bucket: u16,
         state: &BucketState,
-        generation: Generation,
-        mut holdings: Vec<(AccountKey, Holding)>,
+        renewed: &Renewed,
+        mut holdings: Holdings,
         telling: bool,
     ) -> Result<(), StoreError> {
+        let generation = renewed.generation;
         let doubtful = state.tenure().is_doubtful();
         for (_, holding) in &mut holdings {
             // Also what was confirmed in this life of the data: another may have begun since the renewal.
@@ -185,6 +202,15 @@ impl Service {
         holdings.retain(|(_, holding)| !telling || !holding.doubtful);
         let mut complete = holdings.len() == all;
         for batch in holdings.chunks(BATCH) {
+            if state.tenure().is_renewal_due(tick()) {
+                let (again, _) = self.beat(bucket, state).await?;
+                if (again.generation, again.since) != (generation, renewed.since) {
+                    // What was compared already is to be compared again.
+                    state.tenure().surprised();
+                    return Err(StoreError::NotNow(NotNow::RenewFirst));
+                }
+            }
+            let _permit = self.audits.acquire().await;
             let sent = tick();
             let audited = match self.store.audit(bucket, self.owner, batch).await {
                 Ok(audited) => audited,

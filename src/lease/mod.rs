@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod bucket;
+mod clock;
 mod ended;
 mod keeper;
 pub mod locals;

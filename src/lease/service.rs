@@ -10,26 +10,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::config::{Admit, Outage};
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{AccountKey, OwnerId, random};
+use crate::protocol::id::{AccountKey, OwnerId};
 use crate::telemetry::Metrics;
 
+use super::clock::{jitter, tick};
 use super::ended::Ends;
 use super::locals::Locals;
 use super::model::{
     Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Resume, Resumed,
 };
 use super::store::{Store, StoreError};
-use super::tenure::{OUTAGE, Tenure, Tick};
+use super::tenure::{OUTAGE, Tenure};
 
 /// An undecided start stays silent for at most 6 s (interface section 2).
 const PATIENCE: Duration = Duration::from_millis(5_800);
 
 /// A strict node's recovery takes 17.5 s: its starts wait that much longer.
 const STRICT_PATIENCE: Duration = Duration::from_secs(19);
+
+/// Batches of sessions that a node has compared at once.
+const AUDITS: usize = 4;
 
 /// The lease service of a node.
 pub struct Service {
@@ -42,18 +47,24 @@ pub struct Service {
     pub(super) buckets: Vec<BucketState>,
     /// The node leaves: what it forgets stays in the store for whoever resumes it.
     pub(super) leaving: AtomicBool,
+    /// Audits under way at once: renewals of other buckets, and of other nodes, pass between them.
+    pub(super) audits: Semaphore,
 }
 
 /// What the service keeps of a bucket.
 #[derive(Default)]
 pub(super) struct BucketState {
     pub(super) tenure: Mutex<Tenure>,
+    /// Rings when the next renewal is wanted at once.
+    pub(super) wake: Notify,
     /// Renewals of a bucket are one after the other.
     pub(super) renewing: tokio::sync::Mutex<()>,
     /// Questions asked and answered: an odd one out tells that the count may differ for a moment.
     pub(super) asked: AtomicU64,
     pub(super) answered: AtomicU64,
     pub(super) ends: Ends,
+    /// The store's data are another installation's: nothing is granted beside them.
+    pub(super) foreign: AtomicBool,
 }
 
 /// A question about an account, until it is dropped.
@@ -78,19 +89,6 @@ impl BucketState {
     }
 }
 
-/// The node's clock: it also runs while the machine sleeps (rule 4).
-pub(super) fn tick() -> Tick {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::Boottime;
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let now = rustix::time::clock_gettime(clock);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or_default(),
-        u32::try_from(now.tv_nsec).unwrap_or_default(),
-    )
-}
-
 impl Service {
     /// The service of a node; its leases begin with the first renewal.
     #[must_use]
@@ -110,6 +108,7 @@ impl Service {
             outage,
             buckets,
             leaving: AtomicBool::new(false),
+            audits: Semaphore::new(AUDITS),
         }
     }
 
@@ -120,15 +119,17 @@ impl Service {
         let now = tick();
         self.buckets.iter().all(|bucket| {
             let tenure = bucket.tenure();
-            tenure.is_trusted(now) && tenure.is_open() && !tenure.is_away(now)
+            let foreign = bucket.foreign.load(Ordering::Relaxed);
+            tenure.is_trusted(now) && tenure.is_open() && !tenure.is_away(now) && !foreign
         })
     }
 
-    /// Whether new starts of this account are refused because the store is away.
+    /// Whether new starts of this account are refused because the store is away, or another installation's.
     #[must_use]
     pub fn is_refusing(&self, account: &AccountKey) -> bool {
+        let state = self.state(account);
         let refuses = self.outage.strict || self.outage.admit == Admit::Refuse;
-        refuses && self.state(account).tenure().is_away(tick())
+        state.foreign.load(Ordering::Relaxed) || refuses && state.tenure().is_away(tick())
     }
 
     /// Starts a session, or repeats the question of a waiter. `first`: whether a store that is away may be done
@@ -332,6 +333,9 @@ impl Service {
         let began = Instant::now();
         let deadline = began + patience;
         loop {
+            if state.foreign.load(Ordering::Relaxed) {
+                return Err(StoreError::NotNow(NotNow::RenewFirst));
+            }
             let answer = if self.is_trusted(account) {
                 let _asking = Asking::begin(state);
                 question().await
@@ -381,9 +385,4 @@ impl Service {
     fn state(&self, account: &AccountKey) -> &BucketState {
         &self.buckets[usize::from(self.store.bucket(account))]
     }
-}
-
-/// A random part of `most`.
-pub(super) fn jitter(most: Duration) -> Duration {
-    most.mul_f32(f32::from(u16::from_ne_bytes(random())) / f32::from(u16::MAX))
 }

@@ -19,6 +19,9 @@ pub enum StoreError {
     /// It answered that it cannot decide yet: nothing was done.
     #[error("the store cannot decide yet")]
     NotNow(NotNow),
+    /// Its data were written for so many buckets, another number than this node's, which must not use them.
+    #[error("the store's data are those of {0} buckets")]
+    Foreign(u16),
 }
 
 impl From<NotNow> for StoreError {

@@ -9,7 +9,7 @@ mod abstraction;
 
 use std::time::Duration;
 
-use super::bucket::LEASE_MS;
+use super::bucket::{LEASE_MS, RENEW_MS};
 use super::model::{Generation, Millis, Phase, Renewed};
 use super::rule::{Rule, holds};
 
@@ -99,6 +99,13 @@ impl Tenure {
     #[must_use]
     pub fn is_renewed_since(&self, then: Tick) -> bool {
         self.away.is_none() && self.asked.is_some_and(|asked| asked >= then)
+    }
+
+    /// Whether it is time for the next renewal.
+    #[must_use]
+    pub fn is_renewal_due(&self, now: Tick) -> bool {
+        let period = Duration::from_millis(RENEW_MS);
+        self.asked.is_none_or(|asked| now.saturating_sub(asked) >= period)
     }
 
     /// The store's clock, as far as it is known.

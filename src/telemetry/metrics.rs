@@ -140,6 +140,8 @@ metrics! {
     http_requests_total: HttpCounters = ();
     /// Time from a request's headers to its answer, by route.
     http_request_duration_seconds: HttpTimes = REQUEST_SECONDS;
+    /// Facts that the event streams lost to their bound, as the store counts them: the same on every node.
+    events_dropped: IntGauge = ();
     /// 1 while Redis answers, 0 while it does not or none is configured.
     redis_up: IntGauge = ();
     /// Scripts that Redis was asked to run.

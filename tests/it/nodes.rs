@@ -168,9 +168,21 @@ async fn an_outage_is_bridged_and_settled() {
             (&json!("granted"), &json!(true)),
             "{grant}"
         );
-        provisional.push(player);
+        provisional.push((player, grant));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // Who comes back to such a slot is told again that it is one.
+    let (mut old, grant) = provisional.remove(0);
+    let query = format!("content=m&device=d2&resume={}", grant["resume"].as_str().unwrap());
+    let mut resumed = b.try_watch(&token, &query).await.unwrap();
+    let again = resumed.next().await;
+    assert_eq!(
+        (&again["resumed"], &again["provisional"], &again["session"]),
+        (&json!(true), &json!(true), &grant["session"])
+    );
+    assert_eq!(old.closed().await.0, 4006);
+    provisional.insert(0, (resumed, again));
+    let mut provisional: Vec<_> = provisional.into_iter().map(|(player, _)| player).collect();
     // What the node can see is a limit all the same.
     let mut third = b.try_watch(&token, "content=m&device=d4").await.unwrap();
     let denied = third.next().await;
@@ -292,4 +304,45 @@ async fn a_node_with_another_number_of_buckets_refuses_to_start() {
     let said = ran.stderr + &ran.stdout;
     assert_eq!(ran.code, 2, "{said}");
     assert!(said.contains("redis.buckets") && said.contains("32"), "{said}");
+}
+
+/// Redis comes back with the data of another installation: nothing is granted beside them, and who plays goes on.
+#[tokio::test]
+async fn a_node_that_meets_data_of_another_number_of_buckets_refuses_starts() {
+    let redis = Redis::start(&[]).await;
+    let node = gateway(&redis, "").await;
+    let (mut playing, _) = granted(&node, "ida", "content=m1").await;
+    let markers = || (0..32).map(|bucket| format!("{{usher:{bucket}}}:v1:marker"));
+    for marker in markers() {
+        assert_eq!(redis.text(&["TYPE", &marker]).await, "hash");
+        redis.ask(&["HSET", &marker, "buckets", "7"]).await;
+    }
+    until("503 before the upgrade", async || {
+        match node.try_watch(&token("ida"), "content=m2").await {
+            Err((status, body)) => {
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+                Some(())
+            }
+            Ok(mut player) => {
+                let (code, messages) = player.closed_within(SOON).await;
+                assert_eq!(code, 4204, "never provisionally: {messages:?}");
+                None
+            }
+        }
+    })
+    .await;
+    assert_eq!(
+        node.admin_get("/readyz", None).await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert!(node.log().contains("USHERBUCKETS configured 32 found 7"));
+    for marker in markers() {
+        redis.ask(&["DEL", &marker]).await;
+    }
+    until("readiness is back", async || {
+        (node.admin_get("/readyz", None).await.0 == StatusCode::OK).then_some(())
+    })
+    .await;
+    playing.say(json!({"type": "stop"})).await;
+    assert_eq!(playing.closed().await.0, 4000, "it played on all the time");
 }

@@ -166,6 +166,12 @@ impl Link {
         result
     }
 
+    /// Shows how many facts the event streams have lost.
+    pub(super) fn dropped(&self, facts: u64) {
+        let facts = i64::try_from(facts).unwrap_or(i64::MAX);
+        self.inner.metrics.events_dropped.set(facts);
+    }
+
     /// Subscribes to these channels (SSUBSCRIBE) too, for the link's life: again after every reconnection, failover and
     /// move of a slot. What is published meanwhile is lost.
     pub fn listen(&self, channels: Vec<String>) {

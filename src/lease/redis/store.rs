@@ -119,26 +119,6 @@ impl RedisStore {
         }
     }
 
-    /// Asks whether the data were written for another number of buckets, and for which: a node with another one must
-    /// not serve. To be asked after the first renewals, in which the first of all nodes writes its number.
-    ///
-    /// # Errors
-    /// Redis does not answer.
-    pub async fn other_buckets(&self) -> Result<Option<u16>, StoreError> {
-        let (cursor, most) = ("0", 1);
-        let ask = ListAsk::Accounts { cursor, most };
-        match self.ask::<ListDone>(&scripts::LIST, 0, None, &ask).await {
-            Ok(_) => Ok(None),
-            Err(Failed::Refused(text)) if text.contains("USHERBUCKETS") => {
-                let found = text.split_once("found ").map(|(_, found)| found);
-                let found =
-                    found.and_then(|found| found.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-                Ok(Some(found.unwrap_or_default()))
-            }
-            Err(failed) => Err(self.explain(&scripts::LIST, failed)),
-        }
-    }
-
     /// Redis's clock by the last answer, moved on by this node's.
     fn estimate(&self) -> Option<Millis> {
         let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,10 +215,16 @@ impl RedisStore {
     }
 
     fn explain(&self, script: &'static Script, failed: Failed) -> StoreError {
-        if let Failed::Refused(text) = failed {
-            self.refusals.say(script.name, text);
-        }
-        StoreError::Unavailable
+        let Failed::Refused(text) = failed else {
+            return StoreError::Unavailable;
+        };
+        let digits = text
+            .split_once("USHERBUCKETS")
+            .and_then(|(_, text)| text.rsplit_once("found "));
+        let found =
+            digits.and_then(|(_, found)| found.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        self.refusals.say(script.name, text);
+        found.map_or(StoreError::Unavailable, StoreError::Foreign)
     }
 }
 
@@ -255,17 +241,15 @@ impl Store for RedisStore {
     async fn renew(&self, bucket: u16, owner: OwnerId) -> Result<Renewed, StoreError> {
         let ask = RenewAsk { owner: Hex(owner.0) };
         let (now, done) = self.run::<RenewDone>(&scripts::RENEW, bucket, &ask).await?;
-        let seen = &self.seen[usize::from(bucket)];
-        let before = seen.dropped.swap(done.dropped, Ordering::Relaxed);
-        if done.dropped > before {
-            let dropped = done.dropped - before;
-            // Normal as long as nobody reads the stream: the marker counts them.
-            tracing::debug!(
-                bucket,
-                dropped,
-                "the event stream is full; its oldest facts are lost"
-            );
-        }
+        self.seen[usize::from(bucket)]
+            .dropped
+            .store(done.dropped, Ordering::Relaxed);
+        let dropped = self
+            .seen
+            .iter()
+            .map(|seen| seen.dropped.load(Ordering::Relaxed))
+            .sum::<u64>();
+        self.link.dropped(dropped);
         let renewed = done.renewed(now);
         if let Some(opens) = renewed.phase.opens() {
             self.recovers(bucket, opens);

@@ -64,12 +64,13 @@ local function read_lease(text)
     return { ends = tonumber(ends), since = tonumber(since), renewed = tonumber(renewed) }
 end
 
--- Changes the end of every lease.
-local function each_lease(bound)
+-- Changes the end of every lease; with `once`, of those whose end is still the one of their node's renewal.
+local function each_lease(bound, once)
     local all = call('HGETALL', OWNERS)
     for at = 1, #all, 2 do
         local lease = read_lease(all[at + 1])
-        local ends = bound(lease.ends, now + step.lease)
+        local changes = not once or lease.ends <= lease.renewed + step.lease
+        local ends = changes and bound(lease.ends, now + step.lease) or lease.ends
         if ends ~= lease.ends then
             lease.ends = ends
             write_lease(all[at], lease)
@@ -100,8 +101,8 @@ local function enter()
         opens = math.min(opens, now + step.first + step.second)
         each_lease(math.min)
     elseif now - beat > step.gap then
-        -- Nobody is declared dead for a time in which nobody could renew, and no waiter silent.
-        each_lease(math.max)
+        -- Nobody is declared dead for a time in which nobody could renew, once until it renews; no waiter is silent.
+        each_lease(math.max, true)
         for _, waiter in ipairs(call('ZRANGE', WAITING, 0, -1)) do
             call('ZADD', WAITING, now, waiter)
         end
