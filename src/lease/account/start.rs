@@ -56,9 +56,7 @@ impl Account {
             waiter.limit = request.limit;
         }
         let refused = self.take_refusal(request);
-        if self.replace_own(request, ground, effects) {
-            return Ok(self.granted(request.session, true));
-        }
+        let replaced = self.replace_own(request, ground, effects);
         // A fresh start never passes a waiter who could have the slot (rule 20).
         self.hand_over(ground, effects);
         if self.entry(request.session).is_none() && self.used() < request.limit {
@@ -67,7 +65,7 @@ impl Account {
             self.insert(fresh(request, ground), effects);
         }
         if self.entry(request.session).is_some() {
-            return Ok(self.granted(request.session, false));
+            return Ok(self.granted(request.session, replaced));
         }
         if refused {
             return Ok(self.denied(request, true));

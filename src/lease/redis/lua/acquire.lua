@@ -198,9 +198,7 @@ if at then
         table.remove(account.line, at)
     end
 end
-if replace_own() then
-    return granted(true)
-end
+local replaced = replace_own()
 -- A fresh start never passes a waiter who could have the slot (rule 20).
 hand_over(account)
 if not place_of(account.entries, session) and #account.entries < ask.limit then
@@ -209,7 +207,7 @@ if not place_of(account.entries, session) and #account.entries < ask.limit then
     insert(account, fresh_entry(ask))
 end
 if place_of(account.entries, session) then
-    return granted(false)
+    return granted(replaced)
 end
 if refused then
     return denied(true)
