@@ -2,7 +2,7 @@
 
 use crate::protocol::close::EndCode;
 
-use super::super::model::{Entry, Generation, Held, Holding, NotNow, Phase};
+use super::super::model::{Entry, Generation, Held, Holding, Mark, NotNow, Phase};
 use super::super::rule::{Rule, holds};
 use super::{Account, Effects, Fact, Ground, Look, SETTLE_MS};
 
@@ -75,6 +75,9 @@ impl Account {
         }
         // Every check of the limit first purges the account's dead entries (rule 13).
         self.purge_others(Some(session), ground, effects);
+        if holds(Rule::OneDevice) && !self.outlasts_own(holding, ground, effects) {
+            return Ok(self.refuse(holding, EndCode::Moved, ground, effects));
+        }
         let proven = |entry: &&Entry| {
             let counts = !ground.phase.recovering() || entry.generation == ground.generation;
             entry.session != session && counts
@@ -94,6 +97,7 @@ impl Account {
                 holding.refresh(entry, ground);
                 entry.settles = settles;
                 let mark = entry.mark.clone();
+                self.hand_over(ground, effects);
                 return Ok(Held::Yours { mark, repaired: true });
             }
             self.leave_line(session, effects);
@@ -106,6 +110,8 @@ impl Account {
             } else {
                 self.put(entry);
             }
+            // Its device may have held more than one.
+            self.hand_over(ground, effects);
             return Ok(Held::Yours {
                 mark: None,
                 repaired: true,
@@ -117,6 +123,18 @@ impl Account {
         } else {
             EndCode::LeaseLost
         };
+        Ok(self.refuse(holding, code, ground, effects))
+    }
+
+    /// The session does not come back.
+    fn refuse(
+        &mut self,
+        holding: &Holding,
+        code: EndCode,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Held {
+        let session = holding.fence.session;
         match self.index(session) {
             Some(index) => {
                 self.entries[index].progress = holding.progress;
@@ -130,9 +148,45 @@ impl Account {
                     code,
                     at: ground.now,
                 });
+                self.hand_over(ground, effects);
             }
         }
-        Ok(Held::Gone(Some(code)))
+        Held::Gone(Some(code))
+    }
+
+    /// A device plays once: what it started later has replaced the other, whichever its node tells of first, and also
+    /// when the store lost the end of the other (rule 21). False when there is a later one.
+    fn outlasts_own(&mut self, holding: &Holding, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+        let own = |entry: &Entry| {
+            entry.device.id == holding.device.id
+                && entry.session != holding.fence.session
+                && entry.generation == ground.generation
+        };
+        while let Some(index) = self.entries.iter().position(own) {
+            let entry = &self.entries[index];
+            if entry.started_at >= holding.started_at {
+                return false;
+            }
+            effects.looks.push(Look {
+                session: entry.session,
+                owner: entry.owner,
+            });
+            match entry.mark.clone() {
+                // Its slot is promised to somebody already.
+                Some(Mark::Kick(code)) => self.remove(index, code, ground, effects),
+                Some(Mark::TakeOver { asked: false, .. }) => {
+                    self.remove(index, EndCode::Displaced, ground, effects);
+                }
+                asked => {
+                    if let Some(Mark::TakeOver { by, .. }) = asked {
+                        self.tell_waiter(by, effects);
+                    }
+                    let entry = self.entries.remove(index);
+                    self.end(entry, EndCode::Moved, ground.now, ground.now, effects);
+                }
+            }
+        }
+        true
     }
 
     /// Of those that were not certain of their slots the oldest keep them, whichever node tells of them first (rule 5):

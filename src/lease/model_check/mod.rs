@@ -16,8 +16,9 @@ mod scenarios;
 mod seat;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
@@ -44,11 +45,12 @@ const PLAYERS: usize = 4;
 #[derive(Clone, Debug)]
 struct Scenario {
     name: String,
-    limit: u32,
+    /// The slots by each player's token.
+    limits: [u8; PLAYERS],
     /// Player, node and what it wants at the limit. A player may have several: it takes one of them.
     starts: &'static [(u8, u8, Want)],
-    /// Players 0 and 1 play already, on nodes 0 and 1.
-    playing: bool,
+    /// So many play already: player 0 on node 0, player 1 on node 1.
+    playing: u8,
     /// The account of each player.
     accounts: [u8; PLAYERS],
     /// The device of each player.
@@ -57,6 +59,10 @@ struct Scenario {
     buckets: u8,
     budget: Budget,
     missing: Missing,
+    /// What is not explored by then is left out,
+    until: Instant,
+    /// but all of it is there again for whoever asks how a state was reached.
+    explored: Arc<AtomicBool>,
 }
 
 /// A rule that is taken away.
@@ -68,6 +74,8 @@ enum Missing {
     Code(Rule),
     /// One that lives in asynchronous code, or in a script, and that the model keeps itself.
     Node(NodeRule),
+    /// One of each, of which either does the work of both.
+    Both(Rule, NodeRule),
 }
 
 /// The rules that the model keeps itself.
@@ -97,6 +105,8 @@ enum NodeRule {
     Strangers,
     /// 12: each session is audited once a minute.
     Minute,
+    /// 15: a resume that finds another epoch than it expected asks again with that one.
+    AskAgain,
     /// 17: waiters ask again.
     Poll,
 }
@@ -128,6 +138,9 @@ struct Budget {
     /// Ends that are forgotten by the store after their time.
     forget: u8,
     resume: u8,
+    /// Players that stop,
+    stop: u8,
+    /// or go before they are granted.
     leave: u8,
     vanish: u8,
     kick: u8,
@@ -135,6 +148,11 @@ struct Budget {
     local: u8,
     /// Players that pause or play on, which makes their node ask.
     look: u8,
+    /// No fault but a switch: facts lie in the store until somebody reads them, and a wipe takes them along.
+    unread: u8,
+    /// No fault but a switch: the first half of a recovery lasts longer than a lease (`outage.strict`), and a node that
+    /// has not finished its audit is no excuse.
+    strict: u8,
 }
 
 /// Everything.
@@ -163,6 +181,8 @@ struct Shard {
     replica: Option<Box<Bucket>>,
     /// The former primary, which still answers this node.
     former: Option<(u8, Box<Bucket>, u64)>,
+    /// `ended` facts that nobody has read.
+    unread: [u8; PLAYERS],
 }
 
 /// Where a viewer is.
@@ -189,8 +209,12 @@ struct Ghost {
     hurt: bool,
     /// A stale fence changed an entry.
     stale: bool,
-    /// Somebody was denied though the account was not full.
+    /// Somebody was denied though the account was not full, or ended before the start, and nobody asked for it.
     false_denial: bool,
+    /// What had ended, or was to end, came back.
+    back: bool,
+    /// A slot was granted under a dead owner.
+    dead_grant: bool,
 }
 
 static KEYS: LazyLock<[AccountKey; 2]> =
@@ -212,6 +236,14 @@ const fn session(player: u8) -> SessionId {
     SessionId::from_bytes([player + 1; 16])
 }
 
+/// When a player's session began, for all that looks at it: its device's other session began before or after it.
+const fn began(player: u8) -> Millis {
+    match player {
+        2 => NOW + 1,
+        _ => NOW,
+    }
+}
+
 /// The player of a session.
 fn player_of(id: SessionId) -> u8 {
     (0..4).find(|player| session(*player) == id).unwrap()
@@ -226,13 +258,18 @@ impl Scenario {
         usize::from(self.accounts[usize::from(player)] % self.buckets)
     }
 
+    /// The slots of one account.
+    fn limit(&self) -> usize {
+        self.limits.into_iter().max().map_or(0, usize::from)
+    }
+
     fn keeps(&self, rule: NodeRule) -> bool {
-        self.missing != Missing::Node(rule)
+        !matches!(self.missing, Missing::Node(missing) | Missing::Both(_, missing) if missing == rule)
     }
 
     fn code_rule(&self) -> Option<Rule> {
         match self.missing {
-            Missing::Code(rule) => Some(rule),
+            Missing::Code(rule) | Missing::Both(rule, _) => Some(rule),
             _ => None,
         }
     }
@@ -243,7 +280,7 @@ impl Scenario {
             owner,
             device: Arc::clone(&DEVICES[usize::from(self.devices[usize::from(player)])]),
             content: Arc::clone(&CONTENT),
-            limit: self.limit,
+            limit: self.limits[usize::from(player)].into(),
             wish: match want {
                 Want::Slot => Wish::Slot,
                 Want::Wait => Wish::Wait,
@@ -267,10 +304,22 @@ impl World {
         let (lives, index) = (self.lives, scenario.shard_of(player));
         let (bucket, server) = self.shards[index].seen_by(asker);
         let mut effects = Effects::default();
-        let answer = bucket.step(scenario.key(player), &clock(server, lives), &mut effects, rule);
+        let mut dead = false;
+        let answer = bucket.step(
+            scenario.key(player),
+            &clock(server, lives),
+            &mut effects,
+            |table, ground, effects| {
+                let answer = rule(table, ground, effects);
+                let granted = |fact: &Fact| matches!(fact, Fact::Started(entry) if !ground.live(entry.owner));
+                dead = effects.facts.iter().any(granted);
+                answer
+            },
+        );
         let born = bucket.generation() == Some(Generation(lives + 1));
         self.lives += u64::from(born);
-        self.take_effects(effects);
+        self.ghost.dead_grant |= dead;
+        self.take_effects(index, effects);
         answer
     }
 
@@ -282,12 +331,12 @@ impl World {
         let answer = bucket.renew(owner, &clock(server, lives), &mut upkeep);
         self.lives += u64::from(bucket.generation() == Some(Generation(lives + 1)));
         for (_, effects, _) in upkeep {
-            self.take_effects(effects);
+            self.take_effects(shard, effects);
         }
         answer
     }
 
-    fn take_effects(&mut self, effects: Effects) {
+    fn take_effects(&mut self, shard: usize, effects: Effects) {
         for look in effects.looks {
             self.send_word(look.owner, player_of(look.session));
         }
@@ -296,7 +345,11 @@ impl World {
                 Fact::Started(_) => {}
                 Fact::Ended { entry, code, .. } => {
                     let player = usize::from(player_of(entry.session));
-                    self.ghost.ended[player] = 2.min(self.ghost.ended[player] + 1);
+                    let place = match self.budget.unread {
+                        0 => &mut self.ghost.ended[player],
+                        _ => &mut self.shards[shard].unread[player],
+                    };
+                    *place = 2.min(*place + 1);
                     self.ghost.replaced[player] |= code == EndCode::Moved;
                 }
             }
@@ -317,6 +370,8 @@ impl World {
 
     /// One form for all worlds that have the same future.
     fn settle(&mut self) {
+        self.forget_ends();
+        (0..PLAYERS as u8).for_each(|player| self.retire(player));
         for (index, node) in self.nodes.iter_mut().enumerate() {
             node.seats.sort();
             for (tenure, shard) in node.tenures.iter_mut().zip(&mut self.shards) {
@@ -338,9 +393,9 @@ impl World {
             }
         }
         for shard in &mut self.shards {
-            shard.bucket.settle();
+            shard.bucket.settle(|id| began(player_of(id)));
             if let Some((_, bucket, _)) = &mut shard.former {
-                bucket.settle();
+                bucket.settle(|id| began(player_of(id)));
             }
         }
     }
@@ -352,6 +407,57 @@ impl Shard {
         match &mut self.former {
             Some((node, bucket, server)) if asker == Some(usize::from(*node)) => (bucket, *server),
             _ => (&mut self.bucket, self.server),
+        }
+    }
+}
+
+impl World {
+    /// Ends that the last life of the data knows are told to nobody any more.
+    fn forget_ends(&mut self) {
+        if self.late.is_some() || self.budget.wipe + self.budget.failover + self.budget.split > 0 {
+            return;
+        }
+        let calm = |shard: &Shard| shard.replica.is_none() && shard.former.is_none();
+        if self.shards.len() > 1 || !self.shards.iter().all(calm) {
+            return;
+        }
+        let shard = &self.shards[0];
+        let last = shard
+            .bucket
+            .generation()
+            .filter(|_| shard.bucket.server() == Some(shard.server));
+        for node in &mut self.nodes {
+            node.forget_ends(last);
+        }
+    }
+
+    /// A player that is gone, and of whom nothing is left but that it has ended.
+    fn retire(&mut self, player: u8) {
+        let id = session(player);
+        let knows = |bucket: &Bucket| {
+            bucket.accounts().any(|(_, account)| {
+                account.entries().iter().any(|entry| entry.session == id)
+                    || account.line().iter().any(|waiter| waiter.session == id)
+            })
+        };
+        let at = usize::from(player);
+        let left = self.players[at] != Player::Done
+            || self.late.is_some()
+            || (self.ghost.told[at] && self.ghost.ended[at] != 1)
+            || self.nodes.iter().any(|node| node.knows(player))
+            || self.shards.iter().any(|shard| {
+                knows(&shard.bucket)
+                    || shard.unread[at] > 0
+                    || shard.replica.is_some()
+                    || shard.former.is_some()
+            });
+        if left {
+            return;
+        }
+        self.words.retain(|(_, to)| *to != player);
+        (self.ghost.told[at], self.ghost.ended[at], self.ghost.replaced[at]) = (false, 1, false);
+        for shard in &mut self.shards {
+            shard.bucket.forget(id);
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Node {
     /// It came back and has not finished a renewal yet: time may pass before it does.
     pub(super) back: bool,
     pub(super) tenures: Vec<Tenure>,
+    /// The life of the data in which the renewal was sent that counts, where it matters.
+    pub(super) counted: Vec<Generation>,
     pub(super) chores: Vec<Option<Chore>>,
     pub(super) seats: Vec<Seat>,
     pub(super) ends: BTreeSet<End>,
@@ -83,6 +85,7 @@ impl Node {
             cut: false,
             back: false,
             tenures: vec![Tenure::default(); buckets],
+            counted: vec![Generation::NONE; buckets],
             chores: vec![None; buckets],
             seats: Vec::new(),
             ends: BTreeSet::new(),
@@ -92,6 +95,24 @@ impl Node {
     /// Its present process.
     pub(super) fn owner(&self, index: usize) -> OwnerId {
         OwnerId(index as u64 + 2 * u64::from(self.life))
+    }
+
+    /// Whether it remembers the end of a player's session.
+    pub(super) fn has_ended(&self, player: u8) -> bool {
+        self.ends.iter().any(|end| end.player == player)
+    }
+
+    /// Whether anything of a player is left here.
+    pub(super) fn knows(&self, player: u8) -> bool {
+        self.seats.iter().any(|seat| seat.player == player) || self.has_ended(player)
+    }
+
+    /// Ends that were told to this life of the data, which is the last, were told for good.
+    pub(super) fn forget_ends(&mut self, last: Option<Generation>) {
+        let old = |chore: &Option<Chore>| chore.is_some_and(|chore| Some(chore.generation) != last);
+        if last.is_some() && !self.chores.iter().any(old) {
+            self.ends.retain(|end| end.told != last);
+        }
     }
 
     /// Whether it is this process, and lives.
@@ -161,6 +182,9 @@ impl World {
                 .for_each(|seat| seat.broken = true);
         }
         here.tenures[shard].renewed(TICK, TICK, &answer, own);
+        if scenario.budget.strict > 0 && !here.tenures[shard].is_pending() {
+            here.counted[shard] = answer.generation;
+        }
         if !scenario.keeps(NodeRule::Marks) {
             answer.marked.clear();
         }
@@ -299,6 +323,9 @@ impl World {
             }
         }
         self.nodes[node].tenures[shard].audited(TICK, generation, complete);
+        if scenario.budget.strict > 0 {
+            self.nodes[node].counted[shard] = generation;
+        }
         true
     }
 

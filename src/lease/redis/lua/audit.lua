@@ -52,6 +52,49 @@ local function displace_younger(account, holding)
     return true
 end
 
+-- The session does not come back.
+local function refuse(account, holding, code)
+    local at = place_of(account.entries, holding.session)
+    if at then
+        local entry = account.entries[at]
+        entry.position, entry.watched, entry.epoch = holding.position, holding.watched, holding.epoch
+        remove(account, at, code)
+    else
+        bury(holding.session, holding.epoch, code)
+        record(account, entry_of(holding), now, code)
+        hand_over(account)
+    end
+    return { gone = { code = code } }
+end
+
+-- A device plays once: what it started later has replaced the other, whichever its node tells of first, and also when
+-- the store lost the end of the other (rule 21). False when there is a later one.
+local function outlasts_own(account, holding)
+    local at = 1
+    while account.entries[at] do
+        local entry = account.entries[at]
+        if entry.device.id ~= holding.device.id or entry.session == holding.session or old(entry) then
+            at = at + 1
+        elseif entry.started >= holding.started then
+            return false
+        else
+            look(account, entry)
+            local code = code_of(entry.mark)
+            if code then
+                -- Its slot is promised to somebody already.
+                remove(account, at, code)
+            else
+                local taker = entry.mark and place_of(account.line, entry.mark.by)
+                if taker then
+                    look(account, account.line[taker])
+                end
+                finish(account, table.remove(account.entries, at), 'moved', now)
+            end
+        end
+    end
+    return true
+end
+
 -- Writes a session again where its place may not have been given away.
 local function reassert(account, holding)
     local session = holding.session
@@ -60,6 +103,9 @@ local function reassert(account, holding)
     end
     -- Every check of the limit first purges the account's dead entries (rule 13).
     purge_others(account, session)
+    if not outlasts_own(account, holding) then
+        return refuse(account, holding, 'moved')
+    end
     local others = 0
     for _, entry in ipairs(account.entries) do
         if entry.session ~= session and not (recovering and old(entry)) then
@@ -73,7 +119,9 @@ local function reassert(account, holding)
         if at then
             refresh(account, account.entries[at], holding)
             account.entries[at].settles = settles
-            return yours(account.entries[at], true)
+            local mark = account.entries[at].mark
+            hand_over(account)
+            return yours({ mark = mark }, true)
         end
         leave_line(account, session)
         local entry = entry_of(holding)
@@ -83,20 +131,13 @@ local function reassert(account, holding)
         else
             put(account, entry)
         end
+        -- Its device may have held more than one.
+        hand_over(account)
         return yours({}, true)
     end
     -- Somebody else has its slot by now. What was granted without the store was never certain.
     local code = holding.generation == '' and 'stream_limit_reached' or 'lease_lost'
-    local at = place_of(account.entries, session)
-    if at then
-        local entry = account.entries[at]
-        entry.position, entry.watched, entry.epoch = holding.position, holding.watched, holding.epoch
-        remove(account, at, code)
-    else
-        bury(session, holding.epoch, code)
-        record(account, entry_of(holding), now, code)
-    end
-    return { gone = { code = code } }
+    return refuse(account, holding, code)
 end
 
 local function verdict(account, holding)
