@@ -195,8 +195,6 @@ struct World {
     lost: BTreeSet<SessionId>,
     /// Ended by their nodes before they knew of a grant: they do not start later.
     closed: BTreeSet<SessionId>,
-    /// Whose sessions were written again by their nodes: such a device may play twice from then on.
-    repaired: BTreeSet<Box<str>>,
     /// Slots became free while nobody could be granted any.
     unsettled: bool,
 }
@@ -221,7 +219,6 @@ impl World {
             buried: BTreeMap::new(),
             lost: BTreeSet::new(),
             closed: BTreeSet::new(),
-            repaired: BTreeSet::new(),
             unsettled: false,
         }
     }
@@ -379,10 +376,7 @@ impl World {
         let sessions: HashSet<_> = entries.iter().map(|entry| entry.session).collect();
         assert_eq!(sessions.len(), entries.len(), "a session is counted once");
         let mut devices = HashSet::new();
-        for entry in entries
-            .iter()
-            .filter(|entry| !self.repaired.contains(&entry.device.id))
-        {
+        for entry in entries.iter().filter(|entry| entry.generation == self.generation) {
             assert!(devices.insert(&entry.device.id), "a device holds one slot");
         }
         let mut patient = 0;
@@ -738,8 +732,6 @@ impl World {
             if newer && self.live(owner) {
                 assert_eq!(answer, Ok(Held::Moved), "I4");
                 assert_eq!(fences(&self.account.entries), fences(&before), "I4");
-            } else if matches!(answer, Ok(Held::Yours { .. })) {
-                self.repaired.insert(holding.device.id.clone());
             }
             return;
         }
@@ -813,7 +805,6 @@ impl World {
     /// Rules 5 and 6: the firm come back in any case, the doubtful and the late only below the limit.
     fn check_repair(&mut self, holding: &Holding, old: Option<&Entry>) {
         let session = holding.fence.session;
-        self.repaired.insert(holding.device.id.clone());
         assert!(
             old.is_some() || holding.generation != self.generation,
             "rule 7: absent in its own life is lost"

@@ -8,6 +8,7 @@
 
 mod actions;
 mod faults;
+mod forms;
 mod mixes;
 mod mutations;
 mod node;
@@ -24,7 +25,7 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::account::{Account, Effects, Fact, Ground};
-use super::bucket::{Bucket, Lease, Step, Upkeep};
+use super::bucket::{Bucket, Step, Upkeep};
 use super::model::{Acquire, Device, Generation, Millis, Wish};
 use super::rule::Rule;
 use super::tenure::Tick;
@@ -367,38 +368,6 @@ impl World {
             self.words.insert((owner, player));
         }
     }
-
-    /// One form for all worlds that have the same future.
-    fn settle(&mut self) {
-        self.forget_ends();
-        (0..PLAYERS as u8).for_each(|player| self.retire(player));
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            node.seats.sort();
-            for (tenure, shard) in node.tenures.iter_mut().zip(&mut self.shards) {
-                tenure.settle();
-                let (bucket, _) = shard.seen_by(Some(index));
-                // Only whether both know of the same beginning matters.
-                match bucket.lease_mut(OwnerId(index as u64 + 2 * u64::from(node.life))) {
-                    Some(Lease { since, .. }) if *since == *tenure.since_mut() => {
-                        *since = SAME;
-                        *tenure.since_mut() = SAME;
-                    }
-                    lease => {
-                        *tenure.since_mut() = 0;
-                        if let Some(lease) = lease {
-                            lease.since = SAME;
-                        }
-                    }
-                }
-            }
-        }
-        for shard in &mut self.shards {
-            shard.bucket.settle(|id| began(player_of(id)));
-            if let Some((_, bucket, _)) = &mut shard.former {
-                bucket.settle(|id| began(player_of(id)));
-            }
-        }
-    }
 }
 
 impl Shard {
@@ -407,57 +376,6 @@ impl Shard {
         match &mut self.former {
             Some((node, bucket, server)) if asker == Some(usize::from(*node)) => (bucket, *server),
             _ => (&mut self.bucket, self.server),
-        }
-    }
-}
-
-impl World {
-    /// Ends that the last life of the data knows are told to nobody any more.
-    fn forget_ends(&mut self) {
-        if self.late.is_some() || self.budget.wipe + self.budget.failover + self.budget.split > 0 {
-            return;
-        }
-        let calm = |shard: &Shard| shard.replica.is_none() && shard.former.is_none();
-        if self.shards.len() > 1 || !self.shards.iter().all(calm) {
-            return;
-        }
-        let shard = &self.shards[0];
-        let last = shard
-            .bucket
-            .generation()
-            .filter(|_| shard.bucket.server() == Some(shard.server));
-        for node in &mut self.nodes {
-            node.forget_ends(last);
-        }
-    }
-
-    /// A player that is gone, and of whom nothing is left but that it has ended.
-    fn retire(&mut self, player: u8) {
-        let id = session(player);
-        let knows = |bucket: &Bucket| {
-            bucket.accounts().any(|(_, account)| {
-                account.entries().iter().any(|entry| entry.session == id)
-                    || account.line().iter().any(|waiter| waiter.session == id)
-            })
-        };
-        let at = usize::from(player);
-        let left = self.players[at] != Player::Done
-            || self.late.is_some()
-            || (self.ghost.told[at] && self.ghost.ended[at] != 1)
-            || self.nodes.iter().any(|node| node.knows(player))
-            || self.shards.iter().any(|shard| {
-                knows(&shard.bucket)
-                    || shard.unread[at] > 0
-                    || shard.replica.is_some()
-                    || shard.former.is_some()
-            });
-        if left {
-            return;
-        }
-        self.words.retain(|(_, to)| *to != player);
-        (self.ghost.told[at], self.ghost.ended[at], self.ghost.replaced[at]) = (false, 1, false);
-        for shard in &mut self.shards {
-            shard.bucket.forget(id);
         }
     }
 }

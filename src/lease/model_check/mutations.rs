@@ -17,22 +17,22 @@ const fn node(rule: NodeRule) -> Missing {
 /// The rules that are missed.
 pub(super) const MUTATIONS: &[Mutation] = &[
     (node(NodeRule::Strangers), "one plays", "late leave resume", 13),
-    (node(NodeRule::EndsAgain), "one plays", "stop wipe unread", 13),
-    (code(Rule::FirmUnconditional), "other plans", "wipe stop", 14),
+    (node(NodeRule::EndsAgain), "one plays", "stop wipe unread", 9),
+    (code(Rule::FirmUnconditional), "other plans", "wipe stop", 8),
     (code(Rule::TombstoneEpoch), "one plays", "failover resume", 9),
     (code(Rule::OwnerFence), "one plays", "failover resume resume", 11),
-    (code(Rule::UnknownBuried), "one starts", "late leave", 9),
+    (code(Rule::UnknownBuried), "one starts", "late leave", 5),
     (
         Missing::Both(Rule::SameAttempt, NodeRule::AskAgain),
         "one plays",
         "lost resume",
-        16,
+        11,
     ),
     (
         code(Rule::MarkedStays),
         "one plays, one takes over",
         "resume stop",
-        11,
+        6,
     ),
     (
         code(Rule::SkipServed),
@@ -40,7 +40,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         "lost away local stop",
         9,
     ),
-    (code(Rule::DeadWaiters), "one plays, one waits", "crash stop", 9),
+    (code(Rule::DeadWaiters), "one plays, one waits", "crash stop", 8),
     (
         code(Rule::UnprovenPurged),
         "one plays, one starts",
@@ -55,10 +55,10 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         "strict failover pause",
         10,
     ),
-    (code(Rule::OneDevice), "one device", "wipe", 14),
+    (code(Rule::OneDevice), "one device", "wipe", 10),
     (node(NodeRule::Minute), "one device", "late lost leave resume", 10),
     (code(Rule::ServerLife), "two play", "failover resume resume", 8),
-    (code(Rule::Recovery), "a third waits there", "wipe wipe stop", 7),
+    (code(Rule::Recovery), "a third waits there", "wipe wipe stop", 6),
     (code(Rule::NewLifeSpares), "a third", "failover stop", 9),
     (code(Rule::BeatGap), "a third", "away stop", 8),
     (
@@ -81,7 +81,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         "wipe pause stop",
         11,
     ),
-    (code(Rule::SameGenerationLost), "a third", "pause forget stop", 9),
+    (code(Rule::SameGenerationLost), "a third", "pause forget stop", 8),
     (code(Rule::EpochFence), "one slot", "leave resume vanish stop", 8),
     (
         code(Rule::ReleaseTellsPlay),
@@ -99,7 +99,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         code(Rule::ResumeExpects),
         "one slot, a waiter",
         "late lost resume resume stop",
-        8,
+        9,
     ),
     (node(NodeRule::GapInTime), "a third", "away stop", 7),
     (node(NodeRule::OwnClock), "a third", "pause slow stop", 14),
@@ -115,7 +115,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         node(NodeRule::EndingStays),
         "a third takes over",
         "wipe resume lost",
-        6,
+        10,
     ),
     (
         node(NodeRule::NotAfter),

@@ -1,4 +1,6 @@
 //! A node: its leases, and the chores that follow a renewal, in the order of `keeper`.
+//!
+//! Over 400 lines: the chores of a node follow one another, and each needs the node's whole view.
 
 use std::collections::BTreeSet;
 

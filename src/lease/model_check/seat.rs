@@ -1,4 +1,6 @@
 //! A socket's session on a node: what it asks the store, and what it makes of the answer.
+//!
+//! Over 400 lines: a session's questions stand beside what it makes of the answers.
 
 use std::sync::Arc;
 
@@ -169,6 +171,14 @@ const fn is_lost(code: EndCode) -> bool {
     )
 }
 
+/// Whether an entry is to end.
+const fn ends(entry: &Entry) -> bool {
+    matches!(
+        entry.mark,
+        Some(Mark::Kick(_) | Mark::TakeOver { asked: false, .. })
+    )
+}
+
 impl World {
     /// The store serves a request.
     pub(super) fn serve(
@@ -203,18 +213,18 @@ impl World {
                 }
             }
             Request::Resume(request) => {
-                let answer = self.step(scenario, Some(asker), player, |table, ground, effects| {
-                    table.resume(request, ground, effects)
+                let (answer, marked) = self.step(scenario, Some(asker), player, |table, ground, effects| {
+                    let before = table
+                        .entries()
+                        .iter()
+                        .find(|entry| entry.session == request.session);
+                    let marked = before.filter(|entry| ends(entry)).map(|entry| entry.epoch);
+                    (table.resume(request, ground, effects), marked)
                 });
-                let ends = |entry: &Entry| {
-                    let ends = matches!(
-                        entry.mark,
-                        Some(Mark::Kick(_) | Mark::TakeOver { asked: false, .. })
-                    );
-                    // The same attempt gets the same answer.
-                    ends && entry.epoch == request.expected + 1
-                };
-                self.ghost.back |= matches!(&answer, Ok(Resumed::Moved { entry, .. }) if ends(entry));
+                // But the same attempt gets the same answer.
+                let moved =
+                    |epoch| matches!(&answer, Ok(Resumed::Moved { entry, .. }) if entry.epoch > epoch);
+                self.ghost.back |= marked.is_some_and(moved);
                 match answer {
                     Err(reason) => not_yet(reason),
                     Ok(Resumed::Moved { entry, .. }) => Answer::Moved(entry.epoch, entry.generation),
