@@ -759,7 +759,7 @@ impl World {
                 let was = old.is_some_and(|old| fence.holds(old) && old.generation == self.generation);
                 assert_eq!(*repaired, !was);
                 if *repaired {
-                    self.check_repair(holding, old);
+                    self.check_repair(holding, old, &before);
                 }
                 if own {
                     self.held.get_mut(&(fence.owner, session)).unwrap().generation = self.generation;
@@ -803,7 +803,7 @@ impl World {
     }
 
     /// Rules 5 and 6: the firm come back in any case, the doubtful and the late only below the limit.
-    fn check_repair(&mut self, holding: &Holding, old: Option<&Entry>) {
+    fn check_repair(&mut self, holding: &Holding, old: Option<&Entry>, before: &[Entry]) {
         let session = holding.fence.session;
         assert!(
             old.is_some() || holding.generation != self.generation,
@@ -811,7 +811,9 @@ impl World {
         );
         let proven = |entry: &&Entry| {
             let counts = !self.phase.recovering() || entry.generation == self.generation;
-            entry.session != session && counts
+            // Who came from the line did so after it, when its device had held more than one slot.
+            let waited = !before.iter().any(|one| one.session == entry.session);
+            entry.session != session && counts && !waited
         };
         let others = self.account.entries.iter().filter(proven).count();
         let firm_first = matches!(self.phase, Phase::First { .. }) && !holding.doubtful;

@@ -28,10 +28,11 @@ impl World {
                 }
             }
         }
+        let began = |id| began(player_of(id), &self.budget);
         for shard in &mut self.shards {
-            shard.bucket.settle(|id| began(player_of(id)));
+            shard.bucket.settle(began);
             if let Some((_, bucket, _)) = &mut shard.former {
-                bucket.settle(|id| began(player_of(id)));
+                bucket.settle(began);
             }
         }
     }

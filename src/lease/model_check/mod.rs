@@ -154,6 +154,8 @@ struct Budget {
     /// No fault but a switch: the first half of a recovery lasts longer than a lease (`outage.strict`), and a node that
     /// has not finished its audit is no excuse.
     strict: u8,
+    /// No fault but a switch: player 2 began after the others.
+    aged: u8,
 }
 
 /// Everything.
@@ -237,10 +239,10 @@ const fn session(player: u8) -> SessionId {
     SessionId::from_bytes([player + 1; 16])
 }
 
-/// When a player's session began, for all that looks at it: its device's other session began before or after it.
-const fn began(player: u8) -> Millis {
+/// When a player's session began, for all that looks at it.
+const fn began(player: u8, budget: &Budget) -> Millis {
     match player {
-        2 => NOW + 1,
+        2 if budget.aged > 0 => NOW + 1,
         _ => NOW,
     }
 }

@@ -55,7 +55,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         "strict failover pause",
         10,
     ),
-    (code(Rule::OneDevice), "one device", "wipe", 10),
+    (code(Rule::OneDevice), "one device", "aged wipe", 10),
     (node(NodeRule::Minute), "one device", "late lost leave resume", 10),
     (code(Rule::ServerLife), "two play", "failover resume resume", 8),
     (code(Rule::Recovery), "a third waits there", "wipe wipe stop", 6),
@@ -73,7 +73,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         "failover pause stop",
         10,
     ),
-    (code(Rule::AuditAfterLapse), "a third", "wipe pause stop", 15),
+    (code(Rule::AuditAfterLapse), "a third", "wipe pause stop", 16),
     (code(Rule::FirmFirst), "a third", "wipe pause stop", 11),
     (
         code(Rule::LateRepairConditional),

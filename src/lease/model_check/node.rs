@@ -99,14 +99,17 @@ impl Node {
         OwnerId(index as u64 + 2 * u64::from(self.life))
     }
 
-    /// Whether it remembers the end of a player's session.
+    /// Whether it has told the store of the end of a player's session.
     pub(super) fn has_ended(&self, player: u8) -> bool {
-        self.ends.iter().any(|end| end.player == player)
+        self.ends
+            .iter()
+            .any(|end| end.player == player && end.told.is_some())
     }
 
     /// Whether anything of a player is left here.
     pub(super) fn knows(&self, player: u8) -> bool {
-        self.seats.iter().any(|seat| seat.player == player) || self.has_ended(player)
+        self.seats.iter().any(|seat| seat.player == player)
+            || self.ends.iter().any(|end| end.player == player)
     }
 
     /// Ends that were told to this life of the data, which is the last, were told for good.

@@ -87,8 +87,10 @@ impl World {
     }
 
     fn ends_told(&self, scenario: &Scenario) -> bool {
-        // A wipe together with the owner's crash loses that play.
-        if self.ghost.lossy && scenario.budget.crash > 0 {
+        // A wipe together with the owner's crash loses that play, and so does one while the answer to a resume is under
+        // way or lost: its former owner has let it go, the next does not know of it.
+        let b = &scenario.budget;
+        if self.ghost.lossy && (b.crash > 0 || (b.resume > 0 && b.lost + b.slow > 0)) {
             return true;
         }
         (0..PLAYERS as u8).all(|player| {

@@ -110,8 +110,8 @@ impl Seat {
 
     pub(super) fn holding(&self, scenario: &Scenario, owner: OwnerId) -> Holding {
         let request = scenario.acquire(self.player, owner, Want::Slot);
-        let started_at = if self.told || self.sits {
-            began(self.player)
+        let started_at = if self.told || self.sits || self.epoch > 1 {
+            began(self.player, &scenario.budget)
         } else {
             0
         };
