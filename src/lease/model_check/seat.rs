@@ -372,7 +372,9 @@ impl World {
             }
             (Task::Confirm(_), _) | (Task::Start(_) | Task::Wait(_), Answer::Ended { .. }) => {
                 let lost = matches!(answer, Answer::Ended { lost: true } | Answer::Gone { lost: true });
-                self.ghost.false_denial |= lost && seat.socket && !seat.excused;
+                // A wipe while the answer to a resume is under way may cost the session: nobody held it meanwhile.
+                let adrift = self.ghost.lossy && scenario.budget.slow > 0 && seat.epoch > 1;
+                self.ghost.false_denial |= lost && seat.socket && !seat.excused && !adrift;
                 self.end_seat(node, index);
             }
             (Task::End, Answer::Elsewhere) => self.leave_seat(node, index),
