@@ -121,6 +121,15 @@ impl Locals for Registry {
         seats.any(|seat| seat.session() == session)
     }
 
+    fn epoch(&self, account: &AccountKey, session: SessionId) -> u64 {
+        let accounts = self.of(account);
+        let seats = accounts.get(account).into_iter().flatten();
+        let held = seats
+            .filter(|seat| seat.session() == session)
+            .filter_map(|seat| seat.holding());
+        held.map(|holding| holding.fence.epoch).max().unwrap_or_default()
+    }
+
     fn confirm(&self, account: &AccountKey, fence: Fence, generation: Generation) {
         let accounts = self.of(account);
         for seat in accounts.get(account).into_iter().flatten() {

@@ -10,7 +10,7 @@ use crate::config::Mode;
 use crate::lease::model::{Acquired, Entry, Generation, Holding, Resume, Resumed, Wish};
 use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{Attempt, random};
+use crate::protocol::id::{Attempt, ResumeSecret, random};
 use crate::protocol::server::{ErrorCode, ServerMessage, Slots};
 use crate::telemetry::{Admission, Counted};
 
@@ -57,6 +57,7 @@ impl Session {
             Mode::Reject | Mode::Ask | Mode::Wait | Mode::Oldest => {}
         }
         let mut ask_until = None;
+        let mut asked_again = false;
         loop {
             let asked_at = Instant::now();
             let first = ask_until.is_none();
@@ -120,6 +121,11 @@ impl Session {
                     let until = *ask_until.get_or_insert_with(|| Instant::now() + ask_for);
                     choice = self.ask(line, until).await?;
                 }
+                // A slot that it was given and the store lost before it heard of it: it asks again, as another session.
+                Acquired::Ended(EndCode::LeaseLost) if !asked_again => {
+                    asked_again = true;
+                    self.assume(ResumeSecret::generate());
+                }
                 Acquired::Ended(code) => return Err(Ending::from_elsewhere(code)),
                 Acquired::Waiting { .. } => return Err(self.unavailable()),
             }
@@ -141,6 +147,7 @@ impl Session {
         let request = Resume {
             session: self.id,
             expected: 0,
+            above: 0,
             owner: self.gateway.lease.owner,
             device: self.player.named.then(|| self.player.device.id.clone()),
             content: self.player.content.clone(),

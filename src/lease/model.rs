@@ -190,6 +190,9 @@ pub struct Resume {
     pub session: SessionId,
     /// The epoch under which it was found: a move from any other is refused (rule 15). 0 only asks for it.
     pub expected: u64,
+    /// The highest epoch of the session that the asking process holds or ended: the move goes above it. A failover may have lost
+    /// the move that made it, and no fence could tell two sockets of one owner and one epoch apart.
+    pub above: u64,
     /// The asking process.
     pub owner: OwnerId,
     /// The device, when the player named one; it must be the session's.

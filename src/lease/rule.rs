@@ -59,8 +59,15 @@ pub(super) enum Rule {
     SameAttempt,
     /// 16: what is to end does not come back.
     MarkedStays,
+    /// 15: a resume goes above every epoch of the session that its node knows.
+    ResumeAbove,
     /// 13: the waiters of a dead owner go too.
     DeadWaitersGo,
+    /// 13 and 18: both of these; either keeps the slots from the dead.
+    #[cfg(test)]
+    DeadWaiters,
+    /// 21: of a device's sessions that are written again the later one stays.
+    OneDevice,
     /// 18: a waiter that has an entry or an end is skipped.
     SkipServed,
     /// 18: so is one whose owner's lease is not live.
@@ -81,9 +88,13 @@ thread_local! {
 /// Whether the rule holds: always, but in a model that took it away.
 #[cfg(test)]
 pub(super) fn holds(rule: Rule) -> bool {
-    let both = matches!(rule, Rule::NewLifeExtends | Rule::NoPurgeInRecovery);
+    let pair = match rule {
+        Rule::NewLifeExtends | Rule::NoPurgeInRecovery => Rule::NewLifeSpares,
+        Rule::DeadWaitersGo | Rule::SkipDead => Rule::DeadWaiters,
+        alone => alone,
+    };
     let missing = WITHOUT.get();
-    missing != Some(rule) && !(both && missing == Some(Rule::NewLifeSpares))
+    missing != Some(rule) && missing != Some(pair)
 }
 
 /// Runs a step of a model in which a rule is missing.

@@ -211,7 +211,11 @@ impl Service {
         request: &Resume,
         limit: u32,
     ) -> Result<Resumed, StoreError> {
-        let mut request = request.clone();
+        let ended = self.state(account).ends.epoch(request.session);
+        let mut request = Resume {
+            above: self.locals.epoch(account, request.session).max(ended),
+            ..request.clone()
+        };
         let since = self.state(account).tenure().since();
         // Found first, then moved from where it was found (rule 15). Whoever moves it meanwhile makes this repeat.
         for _ in 0..8 {

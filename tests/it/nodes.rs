@@ -346,3 +346,40 @@ async fn a_node_that_meets_data_of_another_number_of_buckets_refuses_starts() {
     playing.say(json!({"type": "stop"})).await;
     assert_eq!(playing.closed().await.0, 4000, "it played on all the time");
 }
+
+/// What a promotion can do to a newcomer: the store gave it a slot, lost it, and says that it has ended.
+#[tokio::test]
+async fn a_waiter_whose_slot_the_store_lost_asks_again() {
+    let redis = Redis::start(&[]).await;
+    let node = gateway(&redis, "").await;
+    let token = sign(&json!({"sub": "jo", "exp": now() + 600, "streams": 1}));
+    let mut first = node.try_watch(&token, "content=m1&device=d1").await.unwrap();
+    assert_eq!(first.next().await["type"], "granted");
+    let mut waiter = node
+        .try_watch(&token, "content=m2&device=d2&on_limit=wait")
+        .await
+        .unwrap();
+    assert_eq!(waiter.next().await["type"], "waiting");
+    let mut waits = String::new();
+    for bucket in 0..32 {
+        let tables = redis
+            .ask(&["HVALS", &format!("{{usher:{bucket}}}:v1:accounts")])
+            .await;
+        for table in redis::from_redis_value::<Vec<String>>(tables).unwrap() {
+            let table: Value = serde_json::from_str(&table).unwrap();
+            waits = table["line"][0]["session"].as_str().unwrap().to_owned();
+            let ended = format!("1 lease_lost {}", (now() + 60) * 1_000);
+            let tombstones = format!("{{usher:{bucket}}}:v1:tombstones");
+            redis.ask(&["HSET", &tombstones, &waits, &ended]).await;
+        }
+    }
+    assert_eq!(
+        waiter.next().await,
+        json!({"type": "waiting", "position": 1}),
+        "told again"
+    );
+    first.say(json!({"type": "stop"})).await;
+    let grant = waiter.next().await;
+    assert_eq!(grant["type"], "granted", "{grant}");
+    assert_ne!(grant["session"], waits);
+}

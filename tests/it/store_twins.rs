@@ -561,6 +561,7 @@ impl<'a> Twins<'a> {
                         .as_ref()
                         .map_or(1, |e| e.epoch)
                         .saturating_sub(u64::from(*stale == 0)),
+                    above: attempt % 4,
                     owner: OwnerId(*owner),
                     device: match number {
                         0 => Some("another".into()),

@@ -4,20 +4,25 @@
 use crate::protocol::close::EndCode;
 use crate::protocol::id::SessionId;
 
+use super::super::model::Millis;
 use super::Account;
 
 impl Account {
-    /// Makes equal what no rule looks at: the order of entries and tombstones, and how an end came about,
-    /// but whether somebody asked for it.
-    pub(in crate::lease) fn settle(&mut self) {
+    /// Gives each session the time at which the model says that it began, and makes equal what no rule looks at: the order of entries and tombstones, and how an end came about,
+    /// but whether
+    /// its player, somebody else, or nobody asked for it.
+    pub(in crate::lease) fn settle(&mut self, began: impl Fn(SessionId) -> Millis) {
+        for entry in &mut self.entries {
+            entry.started_at = began(entry.session);
+        }
         self.entries.sort_by_key(|entry| entry.session);
         self.tombstones.sort_by_key(|tombstone| tombstone.session);
         for tombstone in &mut self.tombstones {
             let lost = matches!(tombstone.code, EndCode::LeaseLost | EndCode::StreamLimitReached);
-            tombstone.code = if lost {
-                EndCode::LeaseLost
-            } else {
-                EndCode::Stopped
+            tombstone.code = match tombstone.code {
+                _ if lost => EndCode::LeaseLost,
+                EndCode::Stopped => EndCode::Stopped,
+                _ => EndCode::EndedByOperator,
             };
         }
     }

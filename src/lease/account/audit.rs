@@ -61,7 +61,7 @@ impl Account {
 
     /// Writes a session again that the store lost, or has only from an older life of its data, where its place may
     /// not have been given away.
-    fn reassert(
+    pub(super) fn reassert(
         &mut self,
         holding: &Holding,
         ground: &Ground<'_>,
@@ -75,6 +75,9 @@ impl Account {
         }
         // Every check of the limit first purges the account's dead entries (rule 13).
         self.purge_others(Some(session), ground, effects);
+        if holds(Rule::OneDevice) && !self.outlasts_own(holding, ground, effects) {
+            return Ok(self.refuse(holding, EndCode::Moved, ground, effects));
+        }
         let proven = |entry: &&Entry| {
             let counts = !ground.phase.recovering() || entry.generation == ground.generation;
             entry.session != session && counts
@@ -93,22 +96,26 @@ impl Account {
                 let entry = &mut self.entries[index];
                 holding.refresh(entry, ground);
                 entry.settles = settles;
-                let mark = entry.mark.clone();
-                return Ok(Held::Yours { mark, repaired: true });
-            }
-            self.leave_line(session, effects);
-            let entry = Entry {
-                settles,
-                ..holding.entry(ground.generation, ground.now)
-            };
-            if holding.generation == Generation::NONE {
-                self.insert(entry, effects);
             } else {
-                self.put(entry);
+                self.leave_line(session, effects);
+                let entry = Entry {
+                    settles,
+                    ..holding.entry(ground.generation, ground.now)
+                };
+                if holding.generation == Generation::NONE {
+                    self.insert(entry, effects);
+                } else {
+                    self.put(entry);
+                }
             }
-            return Ok(Held::Yours {
-                mark: None,
-                repaired: true,
+            // Its device may have held more than one slot; or it waits for another one, which takes this one's.
+            self.hand_over(ground, effects);
+            return Ok(match self.entry(session) {
+                Some(entry) => Held::Yours {
+                    mark: entry.mark.clone(),
+                    repaired: true,
+                },
+                None => self.refuse(holding, EndCode::Moved, ground, effects),
             });
         }
         // Somebody else has its slot by now. What was granted without the store was never certain.
@@ -117,6 +124,22 @@ impl Account {
         } else {
             EndCode::LeaseLost
         };
+        Ok(self.refuse(holding, code, ground, effects))
+    }
+
+    /// The session does not come back.
+    fn refuse(
+        &mut self,
+        holding: &Holding,
+        code: EndCode,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Held {
+        let session = holding.fence.session;
+        // A slot that this step freed went to its device, which ended it.
+        if let Some(tombstone) = self.tombstone(session).filter(|t| t.epoch >= holding.fence.epoch) {
+            return Held::Gone(Some(tombstone.code));
+        }
         match self.index(session) {
             Some(index) => {
                 self.entries[index].progress = holding.progress;
@@ -130,9 +153,30 @@ impl Account {
                     code,
                     at: ground.now,
                 });
+                self.hand_over(ground, effects);
             }
         }
-        Ok(Held::Gone(Some(code)))
+        Held::Gone(Some(code))
+    }
+
+    /// A device plays once: what it started later has replaced the other, whichever its node tells of first, and also
+    /// when the store lost the end of the other (rule 21). False when there is a later one.
+    fn outlasts_own(&mut self, holding: &Holding, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+        let own = |entry: &Entry| {
+            entry.device.id == holding.device.id
+                && entry.session != holding.fence.session
+                && entry.generation == ground.generation
+        };
+        while let Some(index) = self.entries.iter().position(own) {
+            let entry = &self.entries[index];
+            if entry.started_at >= holding.started_at {
+                return false;
+            }
+            if !self.make_way(index, ground, effects) {
+                self.hand_over(ground, effects);
+            }
+        }
+        true
     }
 
     /// Of those that were not certain of their slots the oldest keep them, whichever node tells of them first (rule 5):

@@ -65,6 +65,11 @@ impl Account {
             if (served && holds(Rule::SkipServed)) || (!ground.live(waiter.owner) && holds(Rule::SkipDead)) {
                 continue;
             }
+            // What its device played may have come back meanwhile.
+            let own = |entry: &Entry| entry.device.id == waiter.device.id;
+            while let Some(index) = self.entries.iter().position(own) {
+                self.make_way(index, ground, effects);
+            }
             effects.looks.push(Look {
                 session: waiter.session,
                 owner: waiter.owner,

@@ -220,17 +220,17 @@ impl Account {
         });
         // Rule 16: what is about to end does not come back. Its owner ends it, as any other that is marked: it must
         // know, or it writes the session again when the store loses its data.
-        let ends = matches!(
-            entry.mark,
-            Some(Mark::Kick(_) | Mark::TakeOver { asked: false, .. })
-        );
-        if ends && holds(Rule::MarkedStays) {
+        if promised(entry).is_some() && holds(Rule::MarkedStays) {
             return Ok(Resumed::Absent);
         }
         credit(entry, ground);
         entry.state = PlayState::Playing;
         entry.owner = request.owner;
-        entry.epoch += 1;
+        entry.epoch = 1 + if holds(Rule::ResumeAbove) {
+            entry.epoch.max(request.above)
+        } else {
+            entry.epoch
+        };
         entry.generation = ground.generation;
         entry.attempt = Some(request.attempt);
         entry.content = request.content.clone();
@@ -404,12 +404,30 @@ impl Account {
     fn drop_dead(&mut self, index: usize, ground: &Ground<'_>, effects: &mut Effects) {
         let mut entry = self.entries.remove(index);
         let at = credit(&mut entry, ground);
-        let code = match entry.mark {
-            Some(Mark::Kick(code)) => code,
-            Some(Mark::TakeOver { asked: false, .. }) => EndCode::Displaced,
-            _ => EndCode::LeaseLost,
-        };
+        let code = promised(&entry).unwrap_or(EndCode::LeaseLost);
         self.end(entry, code, at, ground.now, effects);
+    }
+
+    /// Ends a session whose device plays another one now (rule 21). False when its slot was promised to somebody
+    /// already, so that it is not its device's.
+    fn make_way(&mut self, index: usize, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+        let entry = self.entries.remove(index);
+        effects.looks.push(Look {
+            session: entry.session,
+            owner: entry.owner,
+        });
+        let promised = promised(&entry);
+        if let (None, Some(Mark::TakeOver { by, .. })) = (promised, &entry.mark) {
+            self.tell_waiter(*by, effects);
+        }
+        self.end(
+            entry,
+            promised.unwrap_or(EndCode::Moved),
+            ground.now,
+            ground.now,
+            effects,
+        );
+        promised.is_none()
     }
 
     /// Takes an entry out, remembers its end, and hands its slot over: every removal does (rule 20).
@@ -483,6 +501,15 @@ impl Account {
             code,
             until: now + TOMBSTONE_MS,
         });
+    }
+}
+
+/// The code with which a marked entry ends; none when it is not to end.
+fn promised(entry: &Entry) -> Option<EndCode> {
+    match entry.mark {
+        Some(Mark::Kick(code)) => Some(code),
+        Some(Mark::TakeOver { asked: false, .. }) => Some(EndCode::Displaced),
+        _ => None,
     }
 }
 

@@ -195,8 +195,6 @@ struct World {
     lost: BTreeSet<SessionId>,
     /// Ended by their nodes before they knew of a grant: they do not start later.
     closed: BTreeSet<SessionId>,
-    /// Whose sessions were written again by their nodes: such a device may play twice from then on.
-    repaired: BTreeSet<Box<str>>,
     /// Slots became free while nobody could be granted any.
     unsettled: bool,
 }
@@ -221,7 +219,6 @@ impl World {
             buried: BTreeMap::new(),
             lost: BTreeSet::new(),
             closed: BTreeSet::new(),
-            repaired: BTreeSet::new(),
             unsettled: false,
         }
     }
@@ -379,10 +376,7 @@ impl World {
         let sessions: HashSet<_> = entries.iter().map(|entry| entry.session).collect();
         assert_eq!(sessions.len(), entries.len(), "a session is counted once");
         let mut devices = HashSet::new();
-        for entry in entries
-            .iter()
-            .filter(|entry| !self.repaired.contains(&entry.device.id))
-        {
+        for entry in entries.iter().filter(|entry| entry.generation == self.generation) {
             assert!(devices.insert(&entry.device.id), "a device holds one slot");
         }
         let mut patient = 0;
@@ -598,6 +592,10 @@ impl World {
         let request = Resume {
             session,
             expected: old.map_or(1, |entry| entry.epoch) + u64::from(astray),
+            above: self
+                .held
+                .get(&(owner, session))
+                .map_or(0, |held| held.fence.epoch),
             owner,
             device: device.map(|number| format!("d{number}").into()),
             content: "m2".into(),
@@ -612,8 +610,12 @@ impl World {
                 let repeated = old.attempt == Some(request.attempt) && old.owner == owner;
                 assert_eq!(
                     entry.epoch,
-                    old.epoch + u64::from(!repeated),
-                    "a move is one epoch, a repeat none"
+                    if repeated {
+                        old.epoch
+                    } else {
+                        old.epoch.max(request.above) + 1
+                    },
+                    "a move is one epoch, above what its node knows; a repeat none"
                 );
                 assert!(self.live(owner), "rule 4");
                 assert!(repeated || !astray, "rule 15: moved from another epoch");
@@ -743,8 +745,6 @@ impl World {
             if newer && self.live(owner) {
                 assert_eq!(answer, Ok(Held::Moved), "I4");
                 assert_eq!(fences(&self.account.entries), fences(&before), "I4");
-            } else if matches!(answer, Ok(Held::Yours { .. })) {
-                self.repaired.insert(holding.device.id.clone());
             }
             return;
         }
@@ -772,7 +772,7 @@ impl World {
                 let was = old.is_some_and(|old| fence.holds(old) && old.generation == self.generation);
                 assert_eq!(*repaired, !was);
                 if *repaired {
-                    self.check_repair(holding, old);
+                    self.check_repair(holding, old, &before);
                 }
                 if own {
                     self.held.get_mut(&(fence.owner, session)).unwrap().generation = self.generation;
@@ -816,16 +816,17 @@ impl World {
     }
 
     /// Rules 5 and 6: the firm come back in any case, the doubtful and the late only below the limit.
-    fn check_repair(&mut self, holding: &Holding, old: Option<&Entry>) {
+    fn check_repair(&mut self, holding: &Holding, old: Option<&Entry>, before: &[Entry]) {
         let session = holding.fence.session;
-        self.repaired.insert(holding.device.id.clone());
         assert!(
             old.is_some() || holding.generation != self.generation,
             "rule 7: absent in its own life is lost"
         );
         let proven = |entry: &&Entry| {
             let counts = !self.phase.recovering() || entry.generation == self.generation;
-            entry.session != session && counts
+            // Who came from the line did so after it, when its device had held more than one slot.
+            let waited = !before.iter().any(|one| one.session == entry.session);
+            entry.session != session && counts && !waited
         };
         let others = self.account.entries.iter().filter(proven).count();
         let firm_first = matches!(self.phase, Phase::First { .. }) && !holding.doubtful;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::SessionId;
 
-use super::super::model::{Acquire, Acquired, Entry, Mark, NotNow, Progress, Waiter, Wish};
+use super::super::model::{Acquire, Acquired, Entry, Held, Holding, Mark, NotNow, Progress, Waiter, Wish};
 use super::super::rule::{Rule, holds};
 use super::{Account, Effects, Ground, Look};
 use crate::protocol::client::PlayState;
@@ -37,19 +37,24 @@ impl Account {
                 return Ok(Acquired::Ended(EndCode::Moved));
             }
             ground.own_lease(request.owner)?;
-            // One that nobody re-asserted in time is purged below.
             if !ground.dead(entry) || !holds(Rule::OwnLeaseFirst) {
                 return Ok(self.granted(request.session, false));
             }
+            // Handed over just before the data were lost: nobody but this node could tell of it, and it did not know.
+            let holding = Holding {
+                doubtful: true,
+                ..Holding::of(entry, request.limit)
+            };
+            return Ok(match self.reassert(&holding, ground, effects)? {
+                Held::Gone(code) => Acquired::Ended(code.unwrap_or(EndCode::LeaseLost)),
+                _ => self.granted(request.session, false),
+            });
         }
         if ground.phase.recovering() {
             return Err(ground.recovering());
         }
         ground.own_lease(request.owner)?;
         self.purge(ground, effects);
-        if let Some(tombstone) = self.tombstone(request.session) {
-            return Ok(Acquired::Ended(tombstone.code));
-        }
         if let Some(waiter) = self.line.iter_mut().find(|w| w.session == request.session) {
             waiter.refreshed = ground.now;
             waiter.owner = request.owner;
@@ -121,29 +126,13 @@ impl Account {
         let Some(index) = self.entries.iter().position(earlier) else {
             return false;
         };
-        let Entry { session, owner, .. } = self.entries[index];
-        effects.looks.push(Look { session, owner });
-        match self.entries[index].mark.clone() {
-            // Its slot is promised to somebody already.
-            Some(Mark::TakeOver { asked: false, .. }) => {
-                self.remove(index, EndCode::Displaced, ground, effects);
-                false
-            }
-            Some(Mark::Kick(code)) => {
-                self.remove(index, code, ground, effects);
-                false
-            }
-            asked => {
-                if let Some(Mark::TakeOver { by, .. }) = asked {
-                    self.tell_waiter(by, effects);
-                }
-                let earlier = self.entries.remove(index);
-                self.end(earlier, EndCode::Moved, ground.now, ground.now, effects);
-                self.line.retain(|waiter| waiter.session != request.session);
-                self.insert(fresh(request, ground), effects);
-                true
-            }
+        if !self.make_way(index, ground, effects) {
+            self.hand_over(ground, effects);
+            return false;
         }
+        self.line.retain(|waiter| waiter.session != request.session);
+        self.insert(fresh(request, ground), effects);
+        true
     }
 
     fn at_the_limit(&mut self, request: &Acquire, ground: &Ground<'_>, effects: &mut Effects) -> Acquired {

@@ -1,7 +1,7 @@
 //! What the model of the lease needs of a bucket beside its rules: its clock stands still, and these move what is
 //! ahead of it into the past, one thing at a time.
 
-use crate::protocol::id::{AccountKey, OwnerId};
+use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::super::account::Account;
 use super::super::model::{Generation, Millis};
@@ -17,6 +17,11 @@ impl Bucket {
     pub(in crate::lease) fn recovery(&self, now: Millis) -> Option<bool> {
         let marker = self.marker.filter(|marker| marker.opens > now)?;
         Some(marker.second <= now)
+    }
+
+    /// The server's mark, as far as somebody has asked.
+    pub(in crate::lease) fn server(&self) -> Option<u64> {
+        self.marker.map(|marker| marker.server)
     }
 
     /// The node's lease.
@@ -51,10 +56,17 @@ impl Bucket {
         self.accounts.get_mut(key)
     }
 
-    /// One form for all buckets that have the same future.
-    pub(in crate::lease) fn settle(&mut self) {
+    /// The end of a session was long ago.
+    pub(in crate::lease) fn forget(&mut self, session: SessionId) {
         for account in self.accounts.values_mut() {
-            account.settle();
+            account.forget(session);
+        }
+    }
+
+    /// One form for all buckets that have the same future.
+    pub(in crate::lease) fn settle(&mut self, began: impl Fn(SessionId) -> Millis) {
+        for account in self.accounts.values_mut() {
+            account.settle(&began);
         }
         self.accounts.retain(|_, account| !account.is_empty());
     }

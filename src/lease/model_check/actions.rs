@@ -2,6 +2,9 @@
 //!
 //! Over 400 lines: it is one list of actions, told three times: by name, by when it may happen, and by what it does.
 
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
 use stateright::{Model, Property};
 
 use crate::protocol::close::EndCode;
@@ -54,6 +57,8 @@ pub(super) enum Action {
     /// A renewal whose answer is lost.
     RenewLost(u8, u8),
     Chore(u8, u8),
+    /// Somebody reads the facts that lie in the store.
+    Read(u8),
     /// The audit of the minute is due.
     Minute(u8, u8),
     Fault(Fault),
@@ -127,7 +132,9 @@ impl World {
                 .find(|seat| seat.player == player && seat.attempt == attempt);
             let plays = seat.is_some_and(|seat| seat.task == Task::Play && seat.told);
             if plays && here.run == Run::Up {
-                found.push(Action::Stop(player));
+                if self.budget.stop > 0 {
+                    found.push(Action::Stop(player));
+                }
                 if self.budget.vanish > 0 {
                     found.push(Action::Vanish(player));
                 }
@@ -252,7 +259,10 @@ impl World {
                     .seats
                     .push(Seat::new(player, 0, Task::Start(want)));
             }
-            Action::Stop(player) => self.leave(player, true),
+            Action::Stop(player) => {
+                self.budget.stop -= 1;
+                self.leave(player, true);
+            }
             Action::Leave(player) => {
                 self.budget.leave -= 1;
                 self.leave(player, true);
@@ -306,7 +316,7 @@ impl World {
                 self.budget.late -= 1;
                 let here = &self.nodes[usize::from(node)];
                 let owner = here.owner(node.into());
-                self.late = here.seats[usize::from(index)].request(scenario, owner);
+                self.late = here.seats[usize::from(index)].request(scenario, here, owner);
             }
             Action::Late => self.arrive_late(scenario),
             Action::Claim(node, index) => self.claim(scenario, node.into(), index.into()),
@@ -335,6 +345,12 @@ impl World {
                 self.renew_lease(node.into(), shard.into());
             }
             Action::Chore(node, shard) => self.do_chore(scenario, node.into(), shard.into()),
+            Action::Read(shard) => {
+                let unread = std::mem::take(&mut self.shards[usize::from(shard)].unread);
+                for (ended, unread) in self.ghost.ended.iter_mut().zip(unread) {
+                    *ended = 2.min(*ended + unread);
+                }
+            }
             Action::Minute(node, shard) => {
                 self.nodes[usize::from(node)].tenures[usize::from(shard)].grow_old();
             }
@@ -364,7 +380,10 @@ impl World {
     fn ask(&mut self, scenario: &Scenario, node: u8, index: u8) -> Option<(super::seat::Answer, u8)> {
         let here = &self.nodes[usize::from(node)];
         let seat = &here.seats[usize::from(index)];
-        let (player, request) = (seat.player, seat.request(scenario, here.owner(node.into()))?);
+        let (player, request) = (
+            seat.player,
+            seat.request(scenario, here, here.owner(node.into()))?,
+        );
         Some((self.serve(scenario, node.into(), player, &request), player))
     }
 
@@ -376,13 +395,21 @@ impl World {
             R::Resume(request) => (request.session, request.owner),
             R::Release(holding) | R::Audit(holding) => (holding.fence.session, holding.fence.owner),
         };
-        self.serve(scenario, (owner.0 % 2) as usize, super::player_of(id), &request);
+        let (node, player) = ((owner.0 % 2) as usize, super::player_of(id));
+        let held = self.entries().any(|entry| entry.session == id);
+        let answer = self.serve(scenario, node, player, &request);
+        // Its node has released it meanwhile.
+        let ended = self.nodes[node].has_ended(player) && !held;
+        let start = matches!(request, R::Acquire(_));
+        self.ghost.back |= start && ended && matches!(answer, super::seat::Answer::Granted(_));
     }
 
     fn claim(&mut self, scenario: &Scenario, node: usize, index: usize) {
         let account = scenario.key(self.nodes[node].seats[index].player);
         let sits = |seat: &&Seat| seat.sits && scenario.key(seat.player) == account;
-        if self.nodes[node].seats.iter().filter(sits).count() >= scenario.limit as usize {
+        if self.nodes[node].seats.iter().filter(sits).count()
+            >= usize::from(scenario.limits[usize::from(self.nodes[node].seats[index].player)])
+        {
             self.leave_seat(node, index);
             return;
         }
@@ -413,14 +440,85 @@ impl World {
 }
 
 impl Scenario {
+    /// All that may happen next.
+    fn list(&self, world: &World, found: &mut Vec<Action>) {
+        world.players_may(self, found);
+        for node in 0..world.nodes.len() {
+            world.seats_may(self, node, found);
+            world.nodes_may(self, node, found);
+        }
+        world.words_may(self, found);
+        if world.late.is_some() {
+            found.push(Action::Late);
+        }
+        let unread = |shard: &Shard| shard.unread != [0; PLAYERS];
+        let shards = world.shards.iter().enumerate().filter(|(_, shard)| unread(shard));
+        found.extend(shards.map(|(index, _)| Action::Read(index as u8)));
+        let mut faults = Vec::new();
+        world.faults(self, &mut faults);
+        found.extend(faults.into_iter().map(Action::Fault));
+    }
+
     /// Whether nothing changes any more but by players and bad luck.
     pub(super) fn is_at_rest(&self, world: &World) -> bool {
-        let mut actions = Vec::new();
-        self.actions(world, &mut actions);
-        let progress = actions.into_iter().filter(|action| action.is_progress());
-        progress
-            .into_iter()
-            .all(|action| self.next_state(world, action).is_none())
+        // A node that compares for ever and changes nothing rests as well.
+        let (mut seen, mut open) = (vec![world.clone()], vec![world.clone()]);
+        while let Some(world) = open.pop() {
+            let mut actions = Vec::new();
+            self.list(&world, &mut actions);
+            for action in actions.into_iter().filter(|action| action.is_progress()) {
+                let Some(next) = self.next_state(&world, action) else {
+                    continue;
+                };
+                if !next.differs_in_tenures_only(&world) {
+                    return false;
+                }
+                if !seen.contains(&next) {
+                    seen.push(next.clone());
+                    open.push(next);
+                }
+            }
+        }
+        true
+    }
+}
+
+impl World {
+    /// Whether nothing but what the nodes make of their renewals is different.
+    fn differs_in_tenures_only(&self, other: &Self) -> bool {
+        let same = |(here, there): (&Node, &Node)| {
+            (here.run, here.cut, here.life, here.back) == (there.run, there.cut, there.life, there.back)
+                && here.seats == there.seats
+                && here.ends == there.ends
+        };
+        let leases = |shard: &Shard| shard.bucket.leases().clone();
+        let tables = |shard: &Shard| {
+            shard
+                .bucket
+                .accounts()
+                .map(|(_, account)| account.clone())
+                .collect::<Vec<_>>()
+        };
+        let marker = |shard: &Shard| {
+            (
+                shard.bucket.generation(),
+                shard.bucket.recovery(super::NOW),
+                shard.away,
+            )
+        };
+        let all = |world: &Self| -> Vec<_> {
+            world
+                .shards
+                .iter()
+                .map(|shard| (leases(shard), tables(shard), marker(shard), shard.unread))
+                .collect()
+        };
+        self.words == other.words
+            && self.late == other.late
+            && self.players == other.players
+            && self.ghost == other.ghost
+            && self.nodes.iter().zip(&other.nodes).all(same)
+            && all(self) == all(other)
     }
 }
 
@@ -436,6 +534,7 @@ impl Model for Scenario {
             away: false,
             replica: None,
             former: None,
+            unread: [0; PLAYERS],
         };
         let mut world = World {
             shards: (0..buckets).map(|_| shard()).collect(),
@@ -454,7 +553,7 @@ impl Model for Scenario {
                     world.act(self, Action::Chore(node, shard));
                 }
             }
-            if self.playing {
+            if node < self.playing {
                 world.players[usize::from(node)] = Player::At(node, 0);
                 world.nodes[usize::from(node)]
                     .seats
@@ -468,18 +567,9 @@ impl Model for Scenario {
     }
 
     fn actions(&self, world: &World, found: &mut Vec<Action>) {
-        world.players_may(self, found);
-        for node in 0..world.nodes.len() {
-            world.seats_may(self, node, found);
-            world.nodes_may(self, node, found);
+        if self.explored.load(Ordering::Relaxed) || Instant::now() < self.until {
+            self.list(world, found);
         }
-        world.words_may(self, found);
-        if world.late.is_some() {
-            found.push(Action::Late);
-        }
-        let mut faults = Vec::new();
-        world.faults(self, &mut faults);
-        found.extend(faults.into_iter().map(Action::Fault));
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {

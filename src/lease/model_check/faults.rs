@@ -10,7 +10,7 @@ use super::super::bucket::Bucket;
 use super::super::tenure::Tick;
 use super::node::{Node, Run};
 use super::seat::{Request, Seat, Task};
-use super::{Generation, NOW, NodeRule, Player, Scenario, TICK, Want, World, session};
+use super::{Budget, Generation, NOW, NodeRule, PLAYERS, Player, Scenario, TICK, Want, World, session};
 
 /// How a store comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,7 @@ pub(super) enum Fault {
 impl World {
     pub(super) fn faults(&self, scenario: &Scenario, found: &mut Vec<Fault>) {
         for node in 0..self.nodes.len() {
-            self.faults_of_node(node, found);
+            self.faults_of_node(scenario, node, found);
         }
         for shard in 0..self.shards.len() {
             self.faults_of_shard(scenario, shard, found);
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    fn faults_of_node(&self, index: usize, found: &mut Vec<Fault>) {
+    fn faults_of_node(&self, scenario: &Scenario, index: usize, found: &mut Vec<Fault>) {
         let (node, number, budget) = (&self.nodes[index], index as u8, &self.budget);
         let up = node.run == Run::Up;
         for (shard, tenure) in node.tenures.iter().enumerate() {
@@ -117,6 +117,13 @@ impl World {
                 found.push(fault);
             }
         };
+        // Where the nodes are alike the first that is hindered is node 0.
+        let alike = index > 0 && scenario.is_mirrored() && {
+            let all = &scenario.budget;
+            (budget.crash, budget.pause, budget.cut, budget.split)
+                == (all.crash, all.pause, all.cut, all.split)
+        };
+        let budget = if alike { &Budget::default() } else { budget };
         may(up && budget.crash > 0, Fault::Crash(number));
         may(node.run == Run::Down && node.life == 0, Fault::Restart(number));
         may(up && budget.pause > 0, Fault::Pause(number));
@@ -184,6 +191,16 @@ impl World {
     /// that takes.
     fn recovered(&self, scenario: &Scenario, shard: usize, second: bool) -> bool {
         let generation = self.shards[shard].bucket.generation().unwrap_or_default();
+        // Longer than a lease: whoever has not renewed since has lapsed.
+        let outlives = |node: usize| {
+            let here = &self.nodes[node];
+            here.run == Run::Down
+                || here.counted[shard] == generation
+                || here.tenures[shard].remaining(TICK).is_zero()
+        };
+        if scenario.budget.strict > 0 && !(0..self.nodes.len()).all(outlives) {
+            return false;
+        }
         (0..self.nodes.len())
             .filter(|node| self.keeps_time(*node, shard))
             .all(|node| {
@@ -270,6 +287,7 @@ impl World {
             Fault::Back(shard, how) => self.come_back(scenario, shard.into(), how),
             Fault::Wipe(shard) => {
                 self.budget.wipe -= 1;
+                self.shards[usize::from(shard)].unread = [0; PLAYERS];
                 self.ghost.lossy = true;
                 self.shards[usize::from(shard)].bucket = Bucket::default();
             }
@@ -314,6 +332,9 @@ impl World {
 
     /// A node that is hindered while a recovery goes on has its sockets excused until it has finished its audit.
     fn excuse_unaudited(&mut self, scenario: &Scenario, shard: usize) {
+        if scenario.budget.strict > 0 {
+            return;
+        }
         let generation = self.shards[shard].bucket.generation().unwrap_or_default();
         for node in 0..self.nodes.len() {
             if self.keeps_time(node, shard) {
@@ -462,6 +483,21 @@ impl Scenario {
         hindered == [0; 7] && (budget.failover == 0 || !moves) && budget.kick == 0 && budget.local == 0
     }
 
+    /// Whether a world with its nodes exchanged is one that is explored as well.
+    fn is_mirrored(&self) -> bool {
+        let mirror = |(player, node, want): &(u8, u8, Want)| {
+            let player = if *player < 2 { 1 - *player } else { *player };
+            (player, 1 - *node, *want)
+        };
+        let mut starts = self.starts.iter();
+        self.playing != 1
+            && self.budget.split == 0
+            && self.accounts == [0; PLAYERS]
+            && self.devices == [0, 1, 2, 3]
+            && self.limits[0] == self.limits[1]
+            && starts.all(|start| start.2 != Want::Oldest && self.starts.contains(&mirror(start)))
+    }
+
     pub(super) fn players(&self) -> u8 {
         let started = self
             .starts
@@ -469,6 +505,6 @@ impl Scenario {
             .map(|(player, ..)| player + 1)
             .max()
             .unwrap_or(0);
-        started.max(if self.playing { 2 } else { 0 })
+        started.max(self.playing)
     }
 }

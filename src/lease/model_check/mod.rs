@@ -3,11 +3,14 @@
 //! Owns: the world around the pure rules: nodes, players, messages and faults, with the time bent to a few classes.
 //! Does not: know any rule of an account, a bucket or a tenure. It runs the very code of the program.
 //! Called by: the tests in `scenarios`; README.md beside this file tells what is abstracted, and the results.
+//!
+//! Over 400 lines: the world is one type, and what every kind of step needs of it stays together.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod actions;
 mod faults;
+mod forms;
 mod mixes;
 mod mutations;
 mod node;
@@ -16,14 +19,15 @@ mod scenarios;
 mod seat;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::account::{Account, Effects, Fact, Ground};
-use super::bucket::{Bucket, Lease, Step, Upkeep};
+use super::bucket::{Bucket, Step, Upkeep};
 use super::model::{Acquire, Device, Generation, Millis, Wish};
 use super::rule::Rule;
 use super::tenure::Tick;
@@ -44,11 +48,12 @@ const PLAYERS: usize = 4;
 #[derive(Clone, Debug)]
 struct Scenario {
     name: String,
-    limit: u32,
+    /// The slots by each player's token.
+    limits: [u8; PLAYERS],
     /// Player, node and what it wants at the limit. A player may have several: it takes one of them.
     starts: &'static [(u8, u8, Want)],
-    /// Players 0 and 1 play already, on nodes 0 and 1.
-    playing: bool,
+    /// So many play already: player 0 on node 0, player 1 on node 1.
+    playing: u8,
     /// The account of each player.
     accounts: [u8; PLAYERS],
     /// The device of each player.
@@ -57,6 +62,10 @@ struct Scenario {
     buckets: u8,
     budget: Budget,
     missing: Missing,
+    /// What is not explored by then is left out,
+    until: Instant,
+    /// but all of it is there again for whoever asks how a state was reached.
+    explored: Arc<AtomicBool>,
 }
 
 /// A rule that is taken away.
@@ -68,6 +77,8 @@ enum Missing {
     Code(Rule),
     /// One that lives in asynchronous code, or in a script, and that the model keeps itself.
     Node(NodeRule),
+    /// One of each, of which either does the work of both.
+    Both(Rule, NodeRule),
 }
 
 /// The rules that the model keeps itself.
@@ -97,6 +108,8 @@ enum NodeRule {
     Strangers,
     /// 12: each session is audited once a minute.
     Minute,
+    /// 15: a resume that finds another epoch than it expected asks again with that one.
+    AskAgain,
     /// 17: waiters ask again.
     Poll,
 }
@@ -128,6 +141,9 @@ struct Budget {
     /// Ends that are forgotten by the store after their time.
     forget: u8,
     resume: u8,
+    /// Players that stop,
+    stop: u8,
+    /// or go before they are granted.
     leave: u8,
     vanish: u8,
     kick: u8,
@@ -135,6 +151,13 @@ struct Budget {
     local: u8,
     /// Players that pause or play on, which makes their node ask.
     look: u8,
+    /// No fault but a switch: facts lie in the store until somebody reads them, and a wipe takes them along.
+    unread: u8,
+    /// No fault but a switch: the first half of a recovery lasts longer than a lease (`outage.strict`), and a node that
+    /// has not finished its audit is no excuse.
+    strict: u8,
+    /// No fault but a switch: player 2 began after the others.
+    aged: u8,
 }
 
 /// Everything.
@@ -163,6 +186,8 @@ struct Shard {
     replica: Option<Box<Bucket>>,
     /// The former primary, which still answers this node.
     former: Option<(u8, Box<Bucket>, u64)>,
+    /// `ended` facts that nobody has read.
+    unread: [u8; PLAYERS],
 }
 
 /// Where a viewer is.
@@ -189,8 +214,12 @@ struct Ghost {
     hurt: bool,
     /// A stale fence changed an entry.
     stale: bool,
-    /// Somebody was denied though the account was not full.
+    /// Somebody was denied though the account was not full, or ended before the start, and nobody asked for it.
     false_denial: bool,
+    /// What had ended, or was to end, came back.
+    back: bool,
+    /// A slot was granted under a dead owner.
+    dead_grant: bool,
 }
 
 static KEYS: LazyLock<[AccountKey; 2]> =
@@ -212,6 +241,14 @@ const fn session(player: u8) -> SessionId {
     SessionId::from_bytes([player + 1; 16])
 }
 
+/// When a player's session began, for all that looks at it.
+const fn began(player: u8, budget: &Budget) -> Millis {
+    match player {
+        2 if budget.aged > 0 => NOW + 1,
+        _ => NOW,
+    }
+}
+
 /// The player of a session.
 fn player_of(id: SessionId) -> u8 {
     (0..4).find(|player| session(*player) == id).unwrap()
@@ -226,13 +263,18 @@ impl Scenario {
         usize::from(self.accounts[usize::from(player)] % self.buckets)
     }
 
+    /// The slots of one account.
+    fn limit(&self) -> usize {
+        self.limits.into_iter().max().map_or(0, usize::from)
+    }
+
     fn keeps(&self, rule: NodeRule) -> bool {
-        self.missing != Missing::Node(rule)
+        !matches!(self.missing, Missing::Node(missing) | Missing::Both(_, missing) if missing == rule)
     }
 
     fn code_rule(&self) -> Option<Rule> {
         match self.missing {
-            Missing::Code(rule) => Some(rule),
+            Missing::Code(rule) | Missing::Both(rule, _) => Some(rule),
             _ => None,
         }
     }
@@ -243,7 +285,7 @@ impl Scenario {
             owner,
             device: Arc::clone(&DEVICES[usize::from(self.devices[usize::from(player)])]),
             content: Arc::clone(&CONTENT),
-            limit: self.limit,
+            limit: self.limits[usize::from(player)].into(),
             wish: match want {
                 Want::Slot => Wish::Slot,
                 Want::Wait => Wish::Wait,
@@ -267,10 +309,22 @@ impl World {
         let (lives, index) = (self.lives, scenario.shard_of(player));
         let (bucket, server) = self.shards[index].seen_by(asker);
         let mut effects = Effects::default();
-        let answer = bucket.step(scenario.key(player), &clock(server, lives), &mut effects, rule);
+        let mut dead = false;
+        let answer = bucket.step(
+            scenario.key(player),
+            &clock(server, lives),
+            &mut effects,
+            |table, ground, effects| {
+                let answer = rule(table, ground, effects);
+                let granted = |fact: &Fact| matches!(fact, Fact::Started(entry) if !ground.live(entry.owner));
+                dead = effects.facts.iter().any(granted);
+                answer
+            },
+        );
         let born = bucket.generation() == Some(Generation(lives + 1));
         self.lives += u64::from(born);
-        self.take_effects(effects);
+        self.ghost.dead_grant |= dead;
+        self.take_effects(index, effects);
         answer
     }
 
@@ -282,12 +336,12 @@ impl World {
         let answer = bucket.renew(owner, &clock(server, lives), &mut upkeep);
         self.lives += u64::from(bucket.generation() == Some(Generation(lives + 1)));
         for (_, effects, _) in upkeep {
-            self.take_effects(effects);
+            self.take_effects(shard, effects);
         }
         answer
     }
 
-    fn take_effects(&mut self, effects: Effects) {
+    fn take_effects(&mut self, shard: usize, effects: Effects) {
         for look in effects.looks {
             self.send_word(look.owner, player_of(look.session));
         }
@@ -296,7 +350,11 @@ impl World {
                 Fact::Started(_) => {}
                 Fact::Ended { entry, code, .. } => {
                     let player = usize::from(player_of(entry.session));
-                    self.ghost.ended[player] = 2.min(self.ghost.ended[player] + 1);
+                    let place = match self.budget.unread {
+                        0 => &mut self.ghost.ended[player],
+                        _ => &mut self.shards[shard].unread[player],
+                    };
+                    *place = 2.min(*place + 1);
                     self.ghost.replaced[player] |= code == EndCode::Moved;
                 }
             }
@@ -312,36 +370,6 @@ impl World {
             .any(|(index, node)| node.is_up_as(index, owner))
         {
             self.words.insert((owner, player));
-        }
-    }
-
-    /// One form for all worlds that have the same future.
-    fn settle(&mut self) {
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            node.seats.sort();
-            for (tenure, shard) in node.tenures.iter_mut().zip(&mut self.shards) {
-                tenure.settle();
-                let (bucket, _) = shard.seen_by(Some(index));
-                // Only whether both know of the same beginning matters.
-                match bucket.lease_mut(OwnerId(index as u64 + 2 * u64::from(node.life))) {
-                    Some(Lease { since, .. }) if *since == *tenure.since_mut() => {
-                        *since = SAME;
-                        *tenure.since_mut() = SAME;
-                    }
-                    lease => {
-                        *tenure.since_mut() = 0;
-                        if let Some(lease) = lease {
-                            lease.since = SAME;
-                        }
-                    }
-                }
-            }
-        }
-        for shard in &mut self.shards {
-            shard.bucket.settle();
-            if let Some((_, bucket, _)) = &mut shard.former {
-                bucket.settle();
-            }
         }
     }
 }

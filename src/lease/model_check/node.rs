@@ -1,4 +1,6 @@
 //! A node: its leases, and the chores that follow a renewal, in the order of `keeper`.
+//!
+//! Over 400 lines: the chores of a node follow one another, and each needs the node's whole view.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +23,8 @@ pub(super) struct Node {
     /// It came back and has not finished a renewal yet: time may pass before it does.
     pub(super) back: bool,
     pub(super) tenures: Vec<Tenure>,
+    /// The life of the data in which the renewal was sent that counts, where it matters.
+    pub(super) counted: Vec<Generation>,
     pub(super) chores: Vec<Option<Chore>>,
     pub(super) seats: Vec<Seat>,
     pub(super) ends: BTreeSet<End>,
@@ -83,6 +87,7 @@ impl Node {
             cut: false,
             back: false,
             tenures: vec![Tenure::default(); buckets],
+            counted: vec![Generation::NONE; buckets],
             chores: vec![None; buckets],
             seats: Vec::new(),
             ends: BTreeSet::new(),
@@ -92,6 +97,38 @@ impl Node {
     /// Its present process.
     pub(super) fn owner(&self, index: usize) -> OwnerId {
         OwnerId(index as u64 + 2 * u64::from(self.life))
+    }
+
+    /// The highest epoch of a player's session that it knows.
+    pub(super) fn epoch(&self, player: u8) -> u64 {
+        let sits = self
+            .seats
+            .iter()
+            .filter(|seat| seat.player == player && seat.sits);
+        let ends = self.ends.iter().filter(|end| end.player == player);
+        let epochs = sits.map(|seat| seat.epoch).chain(ends.map(|end| end.epoch));
+        epochs.max().unwrap_or_default()
+    }
+
+    /// Whether it has told the store of the end of a player's session.
+    pub(super) fn has_ended(&self, player: u8) -> bool {
+        self.ends
+            .iter()
+            .any(|end| end.player == player && end.told.is_some())
+    }
+
+    /// Whether anything of a player is left here.
+    pub(super) fn knows(&self, player: u8) -> bool {
+        self.seats.iter().any(|seat| seat.player == player)
+            || self.ends.iter().any(|end| end.player == player)
+    }
+
+    /// Ends that were told to this life of the data, which is the last, were told for good.
+    pub(super) fn forget_ends(&mut self, last: Option<Generation>) {
+        let old = |chore: &Option<Chore>| chore.is_some_and(|chore| Some(chore.generation) != last);
+        if last.is_some() && !self.chores.iter().any(old) {
+            self.ends.retain(|end| end.told != last);
+        }
     }
 
     /// Whether it is this process, and lives.
@@ -161,6 +198,9 @@ impl World {
                 .for_each(|seat| seat.broken = true);
         }
         here.tenures[shard].renewed(TICK, TICK, &answer, own);
+        if scenario.budget.strict > 0 && !here.tenures[shard].is_pending() {
+            here.counted[shard] = answer.generation;
+        }
         if !scenario.keeps(NodeRule::Marks) {
             answer.marked.clear();
         }
@@ -299,6 +339,9 @@ impl World {
             }
         }
         self.nodes[node].tenures[shard].audited(TICK, generation, complete);
+        if scenario.budget.strict > 0 {
+            self.nodes[node].counted[shard] = generation;
+        }
         true
     }
 
@@ -336,7 +379,7 @@ impl World {
                 holding.doubtful |= doubtful && scenario.keeps(NodeRule::DoubtEverywhere);
                 Request::Audit(holding)
             }
-            Task::Wait(_) => seat.request(scenario, here.owner(node)).unwrap(),
+            Task::Wait(_) => seat.request(scenario, here, here.owner(node)).unwrap(),
             _ => return,
         };
         let answer = self.serve(scenario, node, seat.player, &request);

@@ -1,7 +1,10 @@
 //! What must be true, by the names of the invariants (design section 3).
 
+use std::collections::BTreeSet;
+
 use stateright::Property;
 
+use super::super::model::Entry;
 use super::node::Run;
 use super::seat::{Seat, Task};
 use super::{Generation, PLAYERS, Player, Scenario, World, session};
@@ -25,11 +28,11 @@ impl World {
             // A socket that its own device replaced has ended.
             let counts =
                 |player: &u8| self.counted(*player).is_some() && !self.ghost.replaced[usize::from(*player)];
-            (0..PLAYERS as u8).filter(of).filter(counts).count() <= scenario.limit as usize
+            (0..PLAYERS as u8).filter(of).filter(counts).count() <= scenario.limit()
         })
     }
 
-    fn entries(&self) -> impl Iterator<Item = &super::super::model::Entry> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         let accounts = self.shards.iter().flat_map(|shard| shard.bucket.accounts());
         accounts.flat_map(|(_, account)| account.entries())
     }
@@ -51,7 +54,7 @@ impl World {
     fn holds_all(&self) -> bool {
         self.nodes.iter().enumerate().all(|(index, node)| {
             node.seats.iter().filter(|seat| seat.sits).all(|seat| {
-                let is_its = |entry: &super::super::model::Entry| {
+                let is_its = |entry: &Entry| {
                     entry.session == session(seat.player)
                         && entry.epoch == seat.epoch
                         && entry.owner == node.owner(index)
@@ -75,15 +78,19 @@ impl World {
                             .line()
                             .iter()
                             .any(|waiter| waiter.session == session(seat.player));
-                        stands && account.entries().len() >= scenario.limit as usize
+                        stands
+                            && account.entries().len()
+                                >= usize::from(scenario.limits[usize::from(seat.player)])
                     })
             })
         })
     }
 
     fn ends_told(&self, scenario: &Scenario) -> bool {
-        // A wipe together with the owner's crash loses that play.
-        if self.ghost.lossy && scenario.budget.crash > 0 {
+        // A wipe together with the owner's crash loses that play, and so does one while the answer to a resume is under
+        // way or lost: its former owner has let it go, the next does not know of it.
+        let b = &scenario.budget;
+        if self.ghost.lossy && (b.crash > 0 || (b.resume > 0 && b.lost + b.slow > 0)) {
             return true;
         }
         (0..PLAYERS as u8).all(|player| {
@@ -94,6 +101,36 @@ impl World {
                 .any(|node| node.seats.iter().any(|seat| seat.player == player));
             let held = self.entries().any(|entry| entry.session == session(player));
             !self.ghost.told[at] || seated || held || self.ghost.ended[at] > 0
+        })
+    }
+
+    /// No session has two entries, and none has one that its end stops.
+    fn ends_last(&self) -> bool {
+        let mut accounts = self.shards.iter().flat_map(|shard| shard.bucket.accounts());
+        accounts.all(|(_, account)| {
+            let entries = account.entries();
+            let risen = |entry: &Entry| {
+                account
+                    .end_of(entry.session)
+                    .is_some_and(|(epoch, ..)| epoch >= entry.epoch)
+            };
+            let twice = |entry: &Entry| {
+                entries
+                    .iter()
+                    .filter(|other| other.session == entry.session)
+                    .count()
+                    > 1
+            };
+            !entries.iter().any(|entry| risen(entry) || twice(entry))
+        })
+    }
+
+    /// A device has one slot.
+    fn plays_once(&self) -> bool {
+        let mut accounts = self.shards.iter().flat_map(|shard| shard.bucket.accounts());
+        accounts.all(|(_, account)| {
+            let devices: BTreeSet<_> = account.entries().iter().map(|entry| &entry.device.id).collect();
+            devices.len() == account.entries().len()
         })
     }
 
@@ -113,6 +150,15 @@ pub(super) fn all() -> Vec<Property<Scenario>> {
         Property::always("I5 at most one end", |_: &S, w: &W| {
             w.ghost.lossy || w.ghost.ended.iter().all(|ended| *ended <= 1)
         }),
+        Property::always("rule 4: no slot goes to the dead", |_: &S, w: &W| {
+            !w.ghost.dead_grant
+        }),
+        Property::always("I4 what ends does not come back", |_: &S, w: &W| {
+            !w.ghost.back && w.ends_last()
+        }),
+        Property::always("I3 at rest a device plays once", |s: &S, w: &W| {
+            w.plays_once() || !s.is_at_rest(w)
+        }),
         Property::always("I3 at rest nothing is leaked", |s: &S, w: &W| {
             w.leaks_nothing() || w.all_down() || !s.is_at_rest(w)
         }),
@@ -129,10 +175,12 @@ pub(super) fn all() -> Vec<Property<Scenario>> {
             (0..PLAYERS as u8)
                 .filter(|player| w.counted(*player).is_some())
                 .count()
-                >= s.limit as usize
+                >= s.limit()
         }),
-        Property::sometimes("reached: somebody has ended", |_: &S, w: &W| {
-            w.ghost.ended.iter().any(|ended| *ended > 0)
+        Property::sometimes("reached: somebody has ended", |s: &S, w: &W| {
+            let b = &s.budget;
+            b.stop + b.vanish + b.leave + b.kick + b.crash == 0
+                || w.ghost.ended.iter().any(|ended| *ended > 0)
         }),
         Property::sometimes("reached: all that may go wrong did", |_: &S, w: &W| {
             let b = &w.budget;

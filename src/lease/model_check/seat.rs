@@ -1,4 +1,6 @@
 //! A socket's session on a node: what it asks the store, and what it makes of the answer.
+//!
+//! Over 400 lines: a session's questions stand beside what it makes of the answers.
 
 use std::sync::Arc;
 
@@ -6,10 +8,10 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, OwnerId};
 
 use super::super::model::{
-    Acquire, Acquired, Fence, Fenced, Generation, Held, Holding, NotNow, Resume, Resumed,
+    Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Mark, NotNow, Resume, Resumed,
 };
-use super::node::End;
-use super::{CONTENT, NOW, NodeRule, Player, Scenario, TICK, Want, World, session};
+use super::node::{End, Node};
+use super::{CONTENT, NodeRule, Player, Scenario, TICK, Want, World, began, session};
 
 /// A session on a node, from its registration until it is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +71,9 @@ pub(super) enum Answer {
     Granted(Generation),
     Waiting,
     Denied,
-    Ended,
+    Ended {
+        lost: bool,
+    },
     Moved(u64, Generation),
     At(u64),
     Absent,
@@ -106,7 +110,11 @@ impl Seat {
 
     pub(super) fn holding(&self, scenario: &Scenario, owner: OwnerId) -> Holding {
         let request = scenario.acquire(self.player, owner, Want::Slot);
-        let started_at = if self.told || self.sits { NOW } else { 0 };
+        let started_at = if self.told || self.sits || self.epoch > 1 {
+            began(self.player, &scenario.budget)
+        } else {
+            0
+        };
         let mut holding = Holding::new(&request, self.generation, started_at);
         holding.fence.epoch = self.epoch;
         holding.doubtful |= self.doubted;
@@ -114,7 +122,7 @@ impl Seat {
     }
 
     /// What it asks next; a playing session asks nothing by itself.
-    pub(super) fn request(&self, scenario: &Scenario, owner: OwnerId) -> Option<Request> {
+    pub(super) fn request(&self, scenario: &Scenario, here: &Node, owner: OwnerId) -> Option<Request> {
         Some(match self.task {
             Task::Start(want) | Task::Wait(want) => {
                 Request::Acquire(scenario.acquire(self.player, owner, want))
@@ -122,6 +130,7 @@ impl Seat {
             Task::Resume(expected) => Request::Resume(Resume {
                 session: session(self.player),
                 expected,
+                above: here.epoch(self.player),
                 owner,
                 device: None,
                 content: Arc::clone(&CONTENT),
@@ -154,6 +163,23 @@ impl Seat {
     }
 }
 
+/// Whether a session was ended that nobody wanted to end: neither an operator, nor a taker, nor its own device.
+/// A socket that its viewer has left for another may be silent.
+const fn is_lost(code: EndCode) -> bool {
+    matches!(
+        code,
+        EndCode::LeaseLost | EndCode::StreamLimitReached | EndCode::Stopped
+    )
+}
+
+/// Whether an entry is to end.
+const fn ends(entry: &Entry) -> bool {
+    matches!(
+        entry.mark,
+        Some(Mark::Kick(_) | Mark::TakeOver { asked: false, .. })
+    )
+}
+
 impl World {
     /// The store serves a request.
     pub(super) fn serve(
@@ -170,7 +196,10 @@ impl World {
             Request::Acquire(request) => {
                 let (answer, full) = self.step(scenario, Some(asker), player, |table, ground, effects| {
                     let answer = table.acquire(request, ground, effects);
-                    let held = table.entries().iter().filter(|entry| ground.live(entry.owner));
+                    // What another life of the data left behind counts for nothing once the bucket is open (rule 3).
+                    let counts =
+                        |entry: &&Entry| ground.live(entry.owner) && entry.generation == ground.generation;
+                    let held = table.entries().iter().filter(counts);
                     (answer, held.count() >= request.limit as usize)
                 });
                 match answer {
@@ -181,13 +210,22 @@ impl World {
                         Answer::Denied
                     }
                     Ok(Acquired::Waiting { .. }) => Answer::Waiting,
-                    Ok(Acquired::Ended(_)) => Answer::Ended,
+                    Ok(Acquired::Ended(code)) => Answer::Ended { lost: is_lost(code) },
                 }
             }
             Request::Resume(request) => {
-                let answer = self.step(scenario, Some(asker), player, |table, ground, effects| {
-                    table.resume(request, ground, effects)
+                let (answer, marked) = self.step(scenario, Some(asker), player, |table, ground, effects| {
+                    let before = table
+                        .entries()
+                        .iter()
+                        .find(|entry| entry.session == request.session);
+                    let marked = before.filter(|entry| ends(entry)).map(|entry| entry.epoch);
+                    (table.resume(request, ground, effects), marked)
                 });
+                // But the same attempt gets the same answer.
+                let moved =
+                    |epoch| matches!(&answer, Ok(Resumed::Moved { entry, .. }) if entry.epoch > epoch);
+                self.ghost.back |= marked.is_some_and(moved);
                 match answer {
                     Err(reason) => not_yet(reason),
                     Ok(Resumed::Moved { entry, .. }) => Answer::Moved(entry.epoch, entry.generation),
@@ -214,10 +252,7 @@ impl World {
                     Ok(Held::Later) => Answer::Later,
                     Ok(Held::Moved) => Answer::Elsewhere,
                     Ok(Held::Gone(code)) => Answer::Gone {
-                        lost: matches!(
-                            code,
-                            None | Some(EndCode::LeaseLost | EndCode::StreamLimitReached)
-                        ),
+                        lost: code.is_none_or(is_lost),
                     },
                 }
             }
@@ -234,6 +269,15 @@ impl World {
     ) -> Answer {
         let guard = self.guard(scenario, asker, player, holding.fence);
         let fenced = self.step(scenario, Some(asker), player, |table, ground, effects| {
+            let entry = table
+                .entries()
+                .iter()
+                .find(|entry| entry.session == holding.fence.session);
+            let code = match entry.and_then(|entry| entry.mark.as_ref()) {
+                Some(Mark::Kick(code)) => *code,
+                Some(Mark::TakeOver { asked: false, .. }) => EndCode::Displaced,
+                _ => code,
+            };
             table.release(holding, code, ground, effects)
         });
         self.check_guard(scenario, asker, player, guard);
@@ -245,10 +289,14 @@ impl World {
 
     /// The entry that this fence must not change (I4), if there is one.
     fn guard(&mut self, scenario: &Scenario, asker: usize, player: u8, fence: Fence) -> Option<Fence> {
-        let (bucket, _) = self.shards[scenario.shard_of(player)].seen_by(Some(asker));
+        let (bucket, server) = self.shards[scenario.shard_of(player)].seen_by(Some(asker));
+        let bucket_generation = bucket.generation().filter(|_| bucket.server() == Some(server));
         let entries = bucket.account(scenario.key(player))?.entries();
         let entry = entries.iter().find(|entry| entry.session == fence.session)?;
-        (entry.epoch > fence.epoch).then(|| entry.fence())
+        let proven = Some(entry.generation) == bucket_generation;
+        let stale =
+            entry.epoch > fence.epoch || (proven && entry.epoch == fence.epoch && entry.owner != fence.owner);
+        stale.then(|| entry.fence())
     }
 
     fn check_guard(&mut self, scenario: &Scenario, asker: usize, player: u8, guard: Option<Fence>) {
@@ -305,6 +353,17 @@ impl World {
                 seat.epoch = epoch;
                 seat.task = Task::Confirm(generation);
             }
+            (Task::Resume(expected), Answer::At(_))
+                if expected > 0 && !scenario.keeps(NodeRule::AskAgain) =>
+            {
+                // It is given up, though nobody but itself has moved it.
+                let id = session(player);
+                let own = self
+                    .entries()
+                    .any(|entry| entry.session == id && entry.owner == owner);
+                self.ghost.hurt |= own;
+                self.leave_seat(node, index);
+            }
             (Task::Resume(_), Answer::At(epoch)) => seat.task = Task::Resume(epoch),
             (Task::Confirm(_), Answer::Yours { generation, marked }) => {
                 seat.sit(generation, excused);
@@ -312,7 +371,11 @@ impl World {
                     self.send_word(owner, player);
                 }
             }
-            (Task::Confirm(_), _) | (Task::Start(_) | Task::Wait(_), Answer::Ended) => {
+            (Task::Confirm(_), _) | (Task::Start(_) | Task::Wait(_), Answer::Ended { .. }) => {
+                let lost = matches!(answer, Answer::Ended { lost: true } | Answer::Gone { lost: true });
+                // A wipe while the answer to a resume is under way may cost the session: nobody held it meanwhile.
+                let adrift = self.ghost.lossy && scenario.budget.slow > 0 && seat.epoch > 1;
+                self.ghost.false_denial |= lost && seat.socket && !seat.excused && !adrift;
                 self.end_seat(node, index);
             }
             (Task::End, Answer::Elsewhere) => self.leave_seat(node, index),
@@ -356,7 +419,8 @@ impl World {
         let watched = seat.told
             && seat.socket
             && self.players[usize::from(seat.player)] == Player::At(node as u8, seat.attempt);
-        let asked_for = answer == (Answer::Gone { lost: false });
+        let replaced = self.ghost.replaced[usize::from(seat.player)];
+        let asked_for = answer == (Answer::Gone { lost: false }) || replaced;
         let provisional = seat.generation == Generation::NONE;
         if watched && !asked_for && !provisional && (!seat.excused || scenario.is_gentle()) {
             self.ghost.hurt = true;

@@ -60,6 +60,7 @@ pub(super) struct ResumeAsk<'a> {
     account: &'a str,
     session: SessionText,
     expected: u64,
+    above: u64,
     owner: Hex,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<&'a str>,
@@ -73,6 +74,7 @@ impl<'a> ResumeAsk<'a> {
             account,
             session: SessionText(request.session),
             expected: request.expected,
+            above: request.above,
             owner: Hex(request.owner.0),
             device: request.device.as_deref(),
             content: &request.content,

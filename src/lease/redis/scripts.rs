@@ -16,12 +16,13 @@ use super::Script;
 use super::keys;
 
 macro_rules! script {
-    ($constant:ident, $name:literal, $doc:literal) => {
+    ($constant:ident, $name:literal, $doc:literal $(, $before:literal)?) => {
         #[doc = $doc]
         pub(super) static $constant: Script = Script::new(
             $name,
             concat!(
                 include_str!("lua/head.lua"),
+                $(include_str!($before),)?
                 include_str!(concat!("lua/", $name, ".lua"))
             ),
         );
@@ -29,11 +30,16 @@ macro_rules! script {
 }
 
 script!(RENEW, "renew", "Renews a node's lease in a bucket.");
-script!(ACQUIRE, "acquire", "Starts a session.");
+script!(ACQUIRE, "acquire", "Starts a session.", "lua/repair.lua");
 script!(RESUME, "resume", "Moves a session to another socket.");
 script!(RELEASE, "release", "Ends a session or a wait.");
 script!(MARK, "mark", "Gives an order about a session.");
-script!(AUDIT, "audit", "Compares a node's sessions with the tables.");
+script!(
+    AUDIT,
+    "audit",
+    "Compares a node's sessions with the tables.",
+    "lua/repair.lua"
+);
 script!(LIST, "list", "Reads.");
 
 /// The step of a script: see `lua/head.lua`.

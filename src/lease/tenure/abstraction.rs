@@ -11,6 +11,11 @@ impl Tenure {
         self.pending = self.pending.map(|_| Tick::ZERO);
     }
 
+    /// Whether the last renewal counts only after an audit.
+    pub(in crate::lease) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// The last audit of every session was a minute ago.
     pub(in crate::lease) fn grow_old(&mut self) {
         self.audited = None;

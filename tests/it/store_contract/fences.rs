@@ -32,6 +32,7 @@ pub(super) async fn only_the_present_owner_and_epoch_change_a_session<B: Bench>(
     let request = Resume {
         session: session(1),
         expected: 1,
+        above: 0,
         owner: desk.node.owner,
         device: None,
         content: "m1".into(),

@@ -244,6 +244,7 @@ impl Stage {
                 let request = Resume {
                     session: session(player),
                     expected: self.fence(player, expected).epoch,
+                    above: 0,
                     owner: self.desks[node].node.owner,
                     device: Some(device(if foreign { 99 } else { player % DEVICES }).id.clone()),
                     content: "next".into(),

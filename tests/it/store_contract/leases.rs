@@ -14,6 +14,7 @@ fn back(desk: &Desk, number: u8, expected: u64) -> Resume {
     Resume {
         session: session(number),
         expected,
+        above: 0,
         owner: desk.node.owner,
         device: None,
         content: "next".into(),

@@ -69,6 +69,7 @@ pub(super) async fn resumes_at_once_have_an_epoch_each<B: Bench>(bench: B) {
             let request = Resume {
                 session: session(1),
                 expected: 0,
+                above: 0,
                 owner: desk.node.owner,
                 device: None,
                 content: "m".into(),

@@ -13,6 +13,7 @@ fn back(desk: &Desk, number: u8, attempt: u64) -> Resume {
     Resume {
         session: session(number),
         expected: 0,
+        above: 0,
         owner: desk.node.owner,
         device: Some(device(number).id.clone()),
         content: "next".into(),

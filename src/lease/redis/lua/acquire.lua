@@ -91,29 +91,14 @@ local function replace_own()
     if place_of(account.entries, session) then
         return false
     end
-    local at
-    for place, entry in ipairs(account.entries) do
-        if entry.device.id == ask.device.id then
-            at = place
-            break
-        end
-    end
+    local at = own_place(account, ask.device)
     if not at then
         return false
     end
-    local entry = account.entries[at]
-    look(account, entry)
-    local code = code_of(entry.mark)
-    if code then
-        -- Its slot is promised to somebody already.
-        remove(account, at, code)
+    if not make_way(account, at) then
+        hand_over(account)
         return false
     end
-    local taker = entry.mark and place_of(account.line, entry.mark.by)
-    if taker then
-        look(account, account.line[taker])
-    end
-    finish(account, table.remove(account.entries, at), 'moved', now)
     local own = place_of(account.line, session)
     if own then
         table.remove(account.line, own)
@@ -175,7 +160,16 @@ if at then
     elseif not dead(entry) then
         return granted(false)
     end
-    -- One that nobody re-asserted in time is purged below.
+    -- Handed over just before the data were lost: nobody but this node could tell of it, and it did not know.
+    local verdict = reassert(account, {
+        session = session, owner = entry.owner, epoch = entry.epoch, generation = entry.generation, device = entry.device,
+        content = entry.content, state = entry.state, started = entry.started, position = entry.position,
+        watched = entry.watched, limit = ask.limit, doubtful = true,
+    })
+    if verdict.gone then
+        return answer({ ended = verdict.gone.code })
+    end
+    return granted(false)
 end
 if recovering then
     return not_yet()
@@ -183,10 +177,6 @@ elseif not live(ask.owner) then
     return renew_first()
 end
 purge_others(account)
-ended = tombstone_of(session)
-if ended then
-    return answer({ ended = ended.code })
-end
 local refused = false
 at = place_of(account.line, session)
 if at then

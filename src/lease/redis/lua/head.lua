@@ -398,6 +398,44 @@ local function fresh_entry(start)
     }
 end
 
+-- Remembers and records the end of an entry that was taken out.
+local function finish(account, entry, code, at)
+    account.changed = true
+    bury(entry.session, entry.mark and entry.mark.kick and step.forever or entry.epoch, code)
+    record(account, entry, at, code)
+end
+
+-- The code with which a marked entry ends; nil when it is not to end.
+local function code_of(mark)
+    if mark and mark.kick then
+        return mark.kick
+    elseif mark and not mark.asked then
+        return 'displaced'
+    end
+end
+
+-- Ends a session whose device plays another one now (rule 21). False when its slot was promised to somebody already.
+local function make_way(account, at)
+    local entry = table.remove(account.entries, at)
+    look(account, entry)
+    local code = code_of(entry.mark)
+    local taker = not code and entry.mark and place_of(account.line, entry.mark.by)
+    if taker then
+        look(account, account.line[taker])
+    end
+    finish(account, entry, code or 'moved', now)
+    return not code
+end
+
+-- Where the device of a start or a session plays another session than this one; nil when it does not.
+local function own_place(account, device, session)
+    for at, entry in ipairs(account.entries) do
+        if entry.device.id == device.id and entry.session ~= session then
+            return at
+        end
+    end
+end
+
 -- Grants free slots to the first waiters, each by its own limit (rules 18 and 20).
 local function hand_over(account)
     if recovering then
@@ -411,9 +449,16 @@ local function hand_over(account)
         else
             account.changed = true
             table.remove(account.line, at)
+            at = 1
             withdraw(account, waiter)
             local served = place_of(account.entries, waiter.session) or tombstone_of(waiter.session)
             if not served and live(waiter.owner) then
+                -- What its device played may have come back meanwhile.
+                local own = own_place(account, waiter.device)
+                while own do
+                    make_way(account, own)
+                    own = own_place(account, waiter.device)
+                end
                 look(account, waiter)
                 insert(account, fresh_entry(waiter))
             end
@@ -421,26 +466,10 @@ local function hand_over(account)
     end
 end
 
--- Remembers and records the end of an entry that was taken out.
-local function finish(account, entry, code, at)
-    account.changed = true
-    bury(entry.session, entry.mark and entry.mark.kick and step.forever or entry.epoch, code)
-    record(account, entry, at, code)
-end
-
 -- Takes an entry out and hands its slot over: every removal does (rule 20).
 local function remove(account, at, code)
     finish(account, table.remove(account.entries, at), code, now)
     hand_over(account)
-end
-
--- The code with which a marked entry ends; nil when it is not to end.
-local function code_of(mark)
-    if mark and mark.kick then
-        return mark.kick
-    elseif mark and not mark.asked then
-        return 'displaced'
-    end
 end
 
 -- Counts as watched what its node would have told: until its last renewal; in another life of the data, of which it

@@ -1,7 +1,8 @@
 -- resume: moves a session to another socket.
 --
 -- KEYS, ARGV[1]: see head.lua.
--- ARGV[2]: {account, session, expected (epoch; 0 only asks for it), owner, device (id; absent: not named), content,
+-- ARGV[2]: {account, session, expected (epoch; 0 only asks for it), above (the
+--   highest epoch that the asking node knows), owner, device (id; absent: not named), content,
 --   attempt}
 -- Outcomes: {moved: {used, entry}}   {at: <epoch>} it is held under another epoch   "absent" an ordinary start
 --   recovering, renew_first, late: see head.lua
@@ -45,7 +46,7 @@ if code_of(entry.mark) then
 end
 credit(entry)
 entry.state = 'playing'
-entry.owner, entry.epoch, entry.generation = ask.owner, entry.epoch + 1, generation
+entry.owner, entry.epoch, entry.generation = ask.owner, math.max(entry.epoch, ask.above) + 1, generation
 entry.attempt, entry.content = ask.attempt, ask.content
 account.changed = true
 return answer({ moved = { used = #account.entries, entry = entry } })
