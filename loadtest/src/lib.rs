@@ -62,6 +62,10 @@ pub fn run() -> ExitCode {
     };
     worker::raise_file_limit();
     let result = runtime.block_on(async {
+        if let Command::Floor(args) = cli.command {
+            // It ends by a signal, which is no failure of it.
+            return floor::run(args).await.map_err(Failure::Run);
+        }
         tokio::select! {
             result = command(cli.command) => result,
             // What was started ends with this process.
@@ -120,9 +124,9 @@ async fn command(command: Command) -> Result<(), Failure> {
             )
         }
         Command::Storm { args, common } => storm(args, &common).await,
-        Command::Floor(args) => Ok(floor::run(args).await?),
         Command::Compare(args) => Ok(compare::run(args).await?),
-        Command::Worker => Ok(()),
+        // Served before.
+        Command::Floor(_) | Command::Worker => Ok(()),
     }
 }
 

@@ -154,6 +154,24 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// The median of the ratios of each round: what disturbs a round disturbs both of its servers.
+    pub(crate) fn ratio(&self, (own, other): (Kind, Kind), run: &str, figure: &str) -> Option<f64> {
+        let of = |kind: Kind, round: u32| {
+            let found = self.samples.iter().find(|sample| {
+                sample.kind == kind && sample.round == round && sample.run == run && sample.figure == figure
+            });
+            found.map(|sample| sample.value)
+        };
+        let rounds = self.samples.iter().map(|sample| sample.round).max().unwrap_or(0);
+        let ratios = (1..=rounds).filter_map(|round| {
+            let other = of(other, round).filter(|other| *other != 0.0)?;
+            Some(of(own, round)? / other)
+        });
+        crate::outcome::median(&ratios.collect::<Vec<f64>>())
+    }
+}
+
 fn write(
     args: &CompareArgs,
     yard: &Yard,
@@ -170,4 +188,31 @@ fn write(
         save(path, text + "\n")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let mut measured = Measured::default();
+        let rounds = [(1, 2.0, 1.0), (2, 8.0, 4.0), (3, 9.0, 1.0), (4, 1.0, 0.0)];
+        for (round, gateway, floor) in rounds {
+            for (kind, value) in [(Kind::Gateway, gateway), (Kind::Floor, floor)] {
+                measured.samples.push(Sample {
+                    round,
+                    kind,
+                    run: "ramp".to_owned(),
+                    figure: "saturation".to_owned(),
+                    value,
+                    unit: "/s",
+                });
+            }
+        }
+        let ratio = |kinds| measured.ratio(kinds, "ramp", "saturation");
+        assert_eq!(ratio((Kind::Gateway, Kind::Floor)), Some(2.0));
+        assert_eq!(ratio((Kind::Gateway, Kind::NodeWs)), None);
+        assert_eq!(measured.median(Kind::Gateway, "ramp", "saturation"), Some(5.0));
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn text(yard: &Yard, kinds: &[Kind], scale: Scale, measured: &Measure
     let mut text =
         String::from("# Results\n\nWritten by `usher-loadtest compare`; edit nothing here by hand.\n\n");
     text += &facts(yard, scale);
-    text += &main_table(scale, measured);
+    text += &main_table(measured);
     text += &derived(measured);
     text += &holding(kinds, measured);
     text += &growth(scale, measured);
@@ -46,9 +46,10 @@ fn facts(yard: &Yard, scale: Scale) -> String {
     if let Some(commit) = machine::commit() {
         fact("commit", &commit);
     }
+    let redis = machine::version(std::path::Path::new("redis-server"), "--version");
     fact(
         "Redis",
-        &machine::version(std::path::Path::new("redis-server"), "--version"),
+        redis.split_once(" sha=").map_or(&redis, |(version, _)| version),
     );
     if let Ok(versions) = yard.versions.lock() {
         for (kind, version) in versions.iter() {
@@ -180,21 +181,18 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn main_table(scale: Scale, measured: &Measured) -> String {
+fn main_table(measured: &Measured) -> String {
     let mut text = String::from(
         "| figure | gateway | floor | gateway / floor | Node ws + redis-semaphore | gateway / Node | must | aim |\n\
          |---|--:|--:|--:|--:|--:|---|---|\n",
     );
-    let _ = scale;
     for row in rows() {
         let value = |kind| measured.median(kind, &row.run, row.figure);
         let (gateway, floor, node) = (value(Kind::Gateway), value(Kind::Floor), value(Kind::NodeWs));
         let unit = unit(measured, &row.run, row.figure);
         let shown = |value: Option<f64>| value.map_or("-".to_owned(), |value| with_unit(value, unit));
-        let ratio = |other: Option<f64>| {
-            let ratio = gateway
-                .zip(other.filter(|other| *other != 0.0))
-                .map(|(own, other)| own / other);
+        let ratio = |other| {
+            let ratio = measured.ratio((Kind::Gateway, other), &row.run, row.figure);
             ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
         };
         let _ = writeln!(
@@ -203,9 +201,9 @@ fn main_table(scale: Scale, measured: &Measured) -> String {
             row.name,
             shown(gateway),
             shown(floor),
-            ratio(floor),
+            ratio(Kind::Floor),
             shown(node),
-            ratio(node),
+            ratio(Kind::NodeWs),
             row.must,
             row.aim
         );
