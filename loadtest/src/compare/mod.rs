@@ -3,6 +3,7 @@
 //! Owns: the order of the measurements. Does not: measure (the scenarios do) or start servers ([`servers`]).
 //! Called by: `main`, for the subcommand `compare`.
 
+mod certificate;
 mod machine;
 mod results;
 mod rows;

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 
 use crate::report::table::{number, with_unit};
 
-use super::rows::{SIZES, growth_run, scaled, tls_run};
-use super::servers::{Key, Kind, Yard};
+use super::certificate::Key;
+use super::rows::{SIZES, SPREAD, growth_run, scaled, tls_run};
+use super::servers::{Kind, Yard};
 use super::{Measured, Scale, machine};
 
 const METHOD: &str = include_str!("method.md");
@@ -26,8 +27,8 @@ pub(super) fn text(yard: &Yard, kinds: &[Kind], scale: Scale, measured: &Measure
     let mut text =
         String::from("# Results\n\nWritten by `usher-loadtest compare`; edit nothing here by hand.\n\n");
     text += &facts(yard, scale);
-    text += &main_table(measured);
-    text += &derived(measured);
+    text += &main_table(scale, measured);
+    text += &derived(scale, measured);
     text += &holding(kinds, measured);
     text += &growth(scale, measured);
     text += &failed(measured);
@@ -57,7 +58,7 @@ fn facts(yard: &Yard, scale: Scale) -> String {
         }
     }
     let quick = if scale.quick {
-        "; `--quick`: a tenth of the sessions that the tables name"
+        "; `--quick`: a tenth of the sessions, short measurements"
     } else {
         ""
     };
@@ -78,14 +79,14 @@ fn rows() -> Vec<Row> {
     };
     vec![
         row(
-            "RSS per idle session at 15,000",
+            "RSS per idle session at {n}",
             "hold",
             "RSS per session",
             "9 KiB",
             "6.0 KiB",
         ),
         row(
-            "the same after a storm of 15,000, twice",
+            "the same after a storm of {n}, twice",
             "hold",
             "RSS per session after storms",
             "",
@@ -158,21 +159,21 @@ fn rows() -> Vec<Row> {
             "0.95",
         ),
         row(
-            "CPU of 15,000 idle sessions",
+            "CPU of {n} idle sessions",
             "hold",
             "CPU while idle",
             "1.3x the floor",
             "1.1x",
         ),
         row(
-            "storm of 15,000: all back after",
+            "storm of {n}: all back after",
             "storm",
             "all back after",
             "1.3x the floor",
             "1.1x",
         ),
         row(
-            "Redis round trips per session-hour at 15,000",
+            "Redis round trips per session-hour at {n}",
             "hold",
             "Redis round trips per session-hour",
             "3 beside the fixed",
@@ -181,7 +182,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn main_table(measured: &Measured) -> String {
+fn main_table(scale: Scale, measured: &Measured) -> String {
     let mut text = String::from(
         "| figure | gateway | floor | gateway / floor | Node ws + redis-semaphore | gateway / Node | must | aim |\n\
          |---|--:|--:|--:|--:|--:|---|---|\n",
@@ -198,7 +199,7 @@ fn main_table(measured: &Measured) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            row.name,
+            row.name.replace("{n}", &number(f64::from(scale.sessions))),
             shown(gateway),
             shown(floor),
             ratio(Kind::Floor),
@@ -220,7 +221,7 @@ fn unit(measured: &Measured, run: &str, figure: &str) -> &'static str {
 }
 
 /// Ratios within one server.
-fn derived(measured: &Measured) -> String {
+fn derived(scale: Scale, measured: &Measured) -> String {
     let mut text = String::new();
     for (key, must) in [
         (Key::P256, "must 0.9"),
@@ -238,11 +239,12 @@ fn derived(measured: &Measured) -> String {
     let fixed = measured.median(Kind::Gateway, &growth_run(0), "Redis round trips per hour");
     let at = |size: u32| measured.median(Kind::Gateway, &growth_run(size), "Redis round trips per hour");
     if let Some((fixed, all)) = fixed.zip(at(SIZES[1])) {
-        let each = (all - fixed) / f64::from(SIZES[1]);
+        let sessions = f64::from(scaled(scale, SIZES[1]));
+        let each = (all - fixed) / sessions;
         let _ = writeln!(
             text,
             "* Redis round trips per session-hour at {} sessions, beside the fixed {} an hour of a node: {}.",
-            number(f64::from(SIZES[1])),
+            number(sessions),
             number(fixed),
             number(each.max(0.0))
         );
@@ -288,7 +290,11 @@ fn growth(scale: Scale, measured: &Measured) -> String {
                 with_unit(value, unit(measured, &run, figure))
             })
         };
-        let several = if size > SIZES[2] { " (4 gateways)" } else { "" };
+        let several = if size > SIZES[2] {
+            format!(" ({SPREAD} gateways)")
+        } else {
+            String::new()
+        };
         let _ = writeln!(
             text,
             "| {}{several} | {} | {} | {} | {} | {} |",

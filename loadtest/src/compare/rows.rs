@@ -11,7 +11,8 @@ use crate::output;
 use crate::plan::Until;
 use crate::scenario;
 
-use super::servers::{Key, Kind, Served, Yard, against};
+use super::certificate::Key;
+use super::servers::{Kind, Served, Yard, against};
 use super::{Measured, Part, Sample, Scale};
 
 /// Starts per second while sessions open: below what the slowest of the servers takes on two processors.
@@ -24,7 +25,7 @@ const HANDSHAKES: f64 = 200.0;
 const RIVALS: [Kind; 3] = [Kind::Gateway, Kind::Floor, Kind::NodeWs];
 
 /// Gateway processes of the largest size: a process holds 20,000 files on a usual machine.
-const SPREAD: u32 = 4;
+pub(super) const SPREAD: u32 = 4;
 
 /// Sessions by which cost is told to grow; the last is spread over several gateways.
 pub(super) const SIZES: [u32; 4] = [1_000, 5_000, 15_000, 60_000];

@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -20,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::gauge::{Source, get};
 use crate::stage::Against;
 use crate::target::{Dialect, Target, Tokens, Trust, WatchUrl};
+
+use super::certificate::{Key, certify};
 
 /// Everything is ready by then; a peer may have to install its packages first.
 const READY: Duration = Duration::from_secs(300);
@@ -90,13 +91,6 @@ impl Kind {
             Self::Nats => Dialect::Nats,
         }
     }
-}
-
-/// Whose key the certificate has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
-    P256,
-    Rsa2048,
 }
 
 /// Where everything is started.
@@ -186,20 +180,12 @@ impl Yard {
         served.map_err(|error| format!("{}: {error}", kind.name()))
     }
 
-    fn pem(&self, key: Key) -> (PathBuf, PathBuf) {
-        let name = format!("{key:?}");
-        (
-            self.dir.join(format!("{name}.pem")),
-            self.dir.join(format!("{name}-key.pem")),
-        )
-    }
-
     async fn gateway(&self, key: Key) -> Result<Served, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let dir = self
             .dir
             .join(format!("node-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        let (cert, key) = self.pem(key);
+        let (cert, key) = key.files(&self.dir);
         // One socket beats faster than a player may; and a line for each request is not what is measured.
         let settings = format!(
             "[tls]\ncert = {cert:?}\nkey = {key:?}\n[log]\naccess = false\n[limits]\nmessages_per_second = 0\n"
@@ -250,7 +236,7 @@ impl Yard {
     }
 
     async fn floor(&self, key: Key) -> Result<Served, String> {
-        let (cert, key) = self.pem(key);
+        let (cert, key) = key.files(&self.dir);
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(own);
         command
@@ -273,7 +259,7 @@ impl Yard {
     }
 
     async fn peer(&self, kind: Kind, key: Key) -> Result<Served, String> {
-        let (cert, key) = self.pem(key);
+        let (cert, key) = key.files(&self.dir);
         let mut command = Command::new(self.peers.join(kind.script().unwrap_or_default()).join("start"));
         command
             .env("PEER_CERT", cert)
@@ -384,20 +370,6 @@ async fn told(child: &mut Child) -> Result<Told, String> {
         .map_err(|_| "does not get ready")?;
     let line = line.ok().flatten().ok_or("ended at once")?;
     serde_json::from_str(&line).map_err(|error| format!("said {line:?}: {error}"))
-}
-
-fn certify(dir: &Path, key: Key) -> Result<(), String> {
-    let pair = match key {
-        Key::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
-        Key::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
-    };
-    let pair = pair.map_err(|error| error.to_string())?;
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let params = CertificateParams::new(names).map_err(|error| error.to_string())?;
-    let cert = params.self_signed(&pair).map_err(|error| error.to_string())?;
-    let saved = fs::write(dir.join(format!("{key:?}.pem")), cert.pem())
-        .and_then(|()| fs::write(dir.join(format!("{key:?}-key.pem")), pair.serialize_pem()));
-    saved.map_err(|error| format!("{}: {error}", dir.display()))
 }
 
 fn free_port() -> Result<u16, String> {
