@@ -1,6 +1,6 @@
 //! Whom to call, how, and as whom.
 //!
-//! Owns: addresses, trust and tokens, as they travel to the workers. Does not: connect ([`crate::worker::dial`]).
+//! Owns: addresses, trust and tokens, as they travel to the workers. Does not: connect (`worker::dial`).
 //! Called by: the command line, which builds a target, and the workers, which are given it.
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Whether an account ever had more players than slots, by the players' own log.
 //!
-//! Owns: the rule. Does not: play ([`crate::worker::contend`] does, and keeps the log).
+//! Owns: the rule. Does not: play (`worker::contend` does, and keeps the log).
 //!
 //! The rule errs on the gateway's side and so never accuses wrongly: a slot is *surely* held from the moment in which
 //! its player has read `granted` until the player itself begins to give it up, or, when the server ended the session,

@@ -1,6 +1,6 @@
 //! Everything in one run on one machine: gateway, floor and peers, several rounds, medians and ratios.
 //!
-//! Owns: the order of the measurements. Does not: measure (the scenarios do) or start servers ([`servers`]).
+//! Owns: the order of the measurements. Does not: measure (the scenarios do) or start servers (`servers`).
 //! Called by: `main`, for the subcommand `compare`.
 
 mod certificate;
