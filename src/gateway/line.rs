@@ -12,19 +12,11 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::lease::silence::{Due, Silence};
 use crate::net::stream::Handover;
-use crate::protocol::MAX_MESSAGE_BYTES;
 use crate::protocol::close::EndCode;
 
 use super::Gateway;
 use super::seat::{News, Seat};
 use super::socket::{Bounds, Fault, Inbound, NotSent, Socket};
-
-/// Bounds of a player's codec: its messages are at most 4 KiB, most of them under 100 bytes.
-const BOUNDS: Bounds = Bounds {
-    message: MAX_MESSAGE_BYTES,
-    read_buffer: 256,
-    write_buffer: 16 * 1024,
-};
 
 /// After a stall the frames that wait in the kernel are read before anybody is judged silent, for at most this
 /// long (rule 14).
@@ -75,7 +67,7 @@ impl Line {
     pub(super) fn new(handover: Handover, gateway: &Gateway) -> Self {
         let (now, timing) = (Instant::now(), &gateway.timing);
         Self {
-            socket: Socket::new(handover, BOUNDS),
+            socket: Socket::new(handover, Bounds::PLAYER),
             silence: Silence::new(now),
             period: timing.period,
             heartbeats: gateway.metrics.heartbeats_total.clone(),

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::net::stream::{Handover, PlayerStream};
+use crate::protocol::MAX_MESSAGE_BYTES;
 
 use meter::{Meter, is_exhausted};
 
@@ -49,6 +50,27 @@ pub struct Bounds {
     pub read_buffer: usize,
     /// Unsent bytes at which the peer is too slow for one more message.
     pub write_buffer: usize,
+}
+
+impl Bounds {
+    /// Of a player's codec: its messages are at most 4 KiB, most of them under 100 bytes.
+    pub const PLAYER: Self = Self {
+        message: MAX_MESSAGE_BYTES,
+        read_buffer: 256,
+        write_buffer: 16 * 1024,
+    };
+
+    /// The codec's settings under these bounds; the load tool's floor server has the same.
+    #[must_use]
+    pub fn codec(self) -> WebSocketConfig {
+        WebSocketConfig::default()
+            .read_buffer_size(self.read_buffer)
+            .write_buffer_size(0)
+            .max_write_buffer_size(self.write_buffer.saturating_add(LARGEST_ANSWER))
+            .max_message_size(Some(self.message))
+            .max_frame_size(Some(self.message))
+            .accept_unmasked_frames(false)
+    }
 }
 
 /// What came in.
@@ -89,18 +111,12 @@ impl Socket {
     /// The socket of an upgraded connection. `handover.leftover` is what the peer sent right behind its upgrade.
     #[must_use]
     pub fn new(handover: Handover, bounds: Bounds) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(bounds.read_buffer)
-            .write_buffer_size(0)
-            .max_write_buffer_size(bounds.write_buffer.saturating_add(LARGEST_ANSWER))
-            .max_message_size(Some(bounds.message))
-            .max_frame_size(Some(bounds.message))
-            .accept_unmasked_frames(false);
         let Handover { stream, leftover } = handover;
         // A copy: hyper's buffer behind the leftover is 8 KiB, and the codec would keep it.
         let leftover = leftover.to_vec();
         let stream = Meter::new(stream, bounds.message);
-        let codec = WebSocketStream::from_partially_read(stream, leftover, Role::Server, Some(config));
+        let codec =
+            WebSocketStream::from_partially_read(stream, leftover, Role::Server, Some(bounds.codec()));
         // Asynchronous in its signature only.
         let codec = codec
             .now_or_never()

@@ -134,7 +134,11 @@ async fn accept(listener: &TcpListener, stop: &mut watch::Receiver<bool>) -> Opt
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
+/// Settings of an accepted connection; the load tool's floor server has the same.
+///
+/// # Errors
+/// When the connection has ended already.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
 }

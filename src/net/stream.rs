@@ -55,11 +55,7 @@ impl Handover {
 
 impl PlayerStream {
     pub(super) fn new(mut stream: TlsStream<TcpStream>, guards: Guards) -> Self {
-        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-        let socket = socket2::SockRef::from(stream.get_ref().0);
-        // Smaller buffers are a matter of memory only: the connection works without.
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        slim(&mut stream);
         Self {
             tls: Box::new(stream),
             _guards: guards,
@@ -71,6 +67,15 @@ impl PlayerStream {
     pub fn unread_bytes(&self) -> u64 {
         rustix::io::ioctl_fionread(self.tls.get_ref().0).unwrap_or(0)
     }
+}
+
+/// Gives an upgraded connection the small buffers of a player's; the load tool's floor server has the same.
+pub fn slim(stream: &mut TlsStream<TcpStream>) {
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+    let socket = socket2::SockRef::from(stream.get_ref().0);
+    // Smaller buffers are a matter of memory only: the connection works without.
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
 }
 
 impl AsyncRead for PlayerStream {

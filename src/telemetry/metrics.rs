@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, Result, TextEncoder};
 
 use super::instrument::{
     CounterFamily, Counters, Declare, HttpCounters, HttpTimes, TenantGauges, TimeFamily,
 };
+use super::process::Process;
 use super::{Admission, Audit, Handshake, Refusal};
 
 /// 0.5 ms to 5 s: an undecided start is answered within 6 s.
@@ -169,7 +169,7 @@ impl Metrics {
     pub fn new() -> Self {
         let metrics =
             Self::declare(Registry::new()).expect("every metric is declared once, with valid names");
-        let process = Box::new(ProcessCollector::for_self());
+        let process = Box::new(Process::default());
         metrics
             .registry
             .register(process)

@@ -8,6 +8,7 @@ mod instrument;
 mod label;
 mod logging;
 mod metrics;
+mod process;
 mod request_id;
 mod rotate;
 
@@ -17,4 +18,5 @@ pub use instrument::{
 pub use label::{Admission, Audit, Handshake, Label, Refusal};
 pub use logging::{LogError, LogHandle, init};
 pub use metrics::Metrics;
+pub use process::Process;
 pub use request_id::RequestId;
