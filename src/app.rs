@@ -15,7 +15,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::api::admin::{Admin, admin_routes};
@@ -165,7 +164,7 @@ impl Node {
         };
         let tls = tls::server_config(Arc::clone(&self.certificates)).map_err(failed("tls"))?;
         let doors = Arc::new(Players {
-            tls: TlsAcceptor::from(tls),
+            tls,
             admission: Arc::clone(&self.api.admission),
             addressing: Arc::clone(&self.api.addressing),
             proxy_protocol: self.config.listen.proxy_protocol,

@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use prometheus::{Registry, TextEncoder};
+use rustls::ServerConfig;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
 use usher::gateway::socket::Bounds;
 use usher::lease::silence::{Due, Silence};
 use usher::net::certificate::{CertPaths, Certificates};
+use usher::net::tls::stream::TlsStream;
 use usher::net::{devcert, listener, stream, tls};
 use usher::telemetry::Process;
 
@@ -88,7 +88,7 @@ pub async fn run(args: FloorArgs) -> Result<(), String> {
     output::result(&told.to_string());
     tokio::select! {
         () = serve_metrics(admin) => {}
-        () = serve_players(players, TlsAcceptor::from(config), args.period) => {}
+        () = serve_players(players, config, args.period) => {}
         _ = tokio::signal::ctrl_c() => {}
         () = terminated() => {}
     }
@@ -103,18 +103,18 @@ async fn terminated() {
     }
 }
 
-async fn serve_players(listener: TcpListener, acceptor: TlsAcceptor, period: Duration) {
+async fn serve_players(listener: TcpListener, config: Arc<ServerConfig>, period: Duration) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let acceptor = acceptor.clone();
+        let config = Arc::clone(&config);
         tokio::spawn(async move {
             if listener::tune(&stream).is_err() {
                 return;
             }
-            let opening = Box::pin(open(acceptor, stream));
+            let opening = Box::pin(open(config, stream));
             // The session's own task: nothing of the handshake stays in memory.
             if let Ok(Some(socket)) = timeout(HANDSHAKE, opening).await {
                 tokio::spawn(serve(socket, period));
@@ -125,12 +125,13 @@ async fn serve_players(listener: TcpListener, acceptor: TlsAcceptor, period: Dur
 
 type Stream = Box<TlsStream<TcpStream>>;
 
-async fn open(acceptor: TlsAcceptor, stream: TcpStream) -> Option<WebSocketStream<Stream>> {
-    let tls = acceptor.accept(stream).await.ok()?;
+async fn open(config: Arc<ServerConfig>, stream: TcpStream) -> Option<WebSocketStream<Stream>> {
+    let mut tls = TlsStream::new(stream, config).ok()?;
+    tls.handshake().await.ok()?;
     let codec = Bounds::PLAYER.codec();
     let accepted = accept_async_with_config(Box::new(tls), Some(codec)).await.ok()?;
-    let mut tls = accepted.into_inner();
-    stream::slim(&mut tls);
+    let tls = accepted.into_inner();
+    stream::slim(&tls);
     // The codec of the handshake keeps the handshake's buffer: the session gets one of its own. A player says
     // nothing before it has read the answer, so that nothing is lost.
     Some(WebSocketStream::from_raw_socket(tls, Role::Server, Some(codec)).await)

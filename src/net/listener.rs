@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntGauge;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::task::TaskTracker;
 
 use crate::telemetry::{Handshake, Metrics, Refusal};
@@ -24,6 +23,7 @@ use super::http::{Handler, Peer, serve_http1, serve_http2};
 use super::limits::{Admission, ConnectionGuard};
 use super::proxy_protocol;
 use super::stream::{Guards, Handover, PlayerStream};
+use super::tls::stream::TlsStream;
 
 /// Connections that may wait to be accepted; the kernel's own bound (`net.core.somaxconn`) may be lower. With the
 /// library's 128 a rush overflows it, and whoever is dropped learns of it only by a timeout of its own.
@@ -42,7 +42,7 @@ const HANDSHAKE_TURN: Duration = Duration::from_millis(250);
 /// What serves players.
 pub struct Players {
     /// TLS with the current certificate.
-    pub tls: TlsAcceptor,
+    pub tls: Arc<ServerConfig>,
     /// Limits before TLS.
     pub admission: Arc<Admission>,
     /// Who is exempt or trusted.
@@ -181,7 +181,7 @@ impl Players {
         };
         // The head of the first request is bounded by the same deadline and costs no cryptography.
         guard.release_handshake();
-        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let http2 = tls.session().alpn_protocol() == Some(b"h2");
         let handler = Arc::clone(&self.handler);
         let peer = Peer {
             address,
@@ -213,15 +213,18 @@ impl Players {
     ) -> Option<TlsStream<TcpStream>> {
         let start = Instant::now();
         let handshake = async {
+            let mut tls = TlsStream::new(stream, Arc::clone(&self.tls))?;
             // Reading the hello costs nothing yet: a silent peer takes no place.
-            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+            tls.hello().await?;
             guard.begin_handshake().await;
-            let mut tls = hello.into_stream(Arc::clone(self.tls.config()));
-            if let Ok(done) = timeout(HANDSHAKE_TURN, &mut tls).await {
-                return done;
+            match timeout(HANDSHAKE_TURN, tls.handshake()).await {
+                Ok(done) => done?,
+                Err(_) => {
+                    guard.release_handshake();
+                    tls.handshake().await?;
+                }
             }
-            guard.release_handshake();
-            tls.await
+            Ok::<_, io::Error>(tls)
         };
         let outcome = timeout_at(deadline, handshake).await;
         let Ok(Ok(tls)) = outcome else {
@@ -229,7 +232,7 @@ impl Players {
             return None;
         };
         let resumed = matches!(
-            tls.get_ref().1.handshake_kind(),
+            tls.session().handshake_kind(),
             Some(rustls::HandshakeKind::Resumed)
         );
         self.metrics.tls_handshakes_total.inc(if resumed {

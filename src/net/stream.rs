@@ -7,17 +7,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use super::limits::{ClientGuard, ConnectionGuard};
 use super::listener::Open;
+use super::tls::stream::TlsStream;
 
 /// Kernel buffers of an upgraded socket, in bytes, each way. Its messages are tiny; without this the kernel would
 /// keep up to megabytes for a peer that does not read.
 const SOCKET_BUFFER: usize = 16 * 1024;
-
-/// Unsent TLS bytes kept for a peer that does not read, in bytes.
-const TLS_BUFFER: usize = 16 * 1024;
 
 /// TLS over TCP, boxed so that what is moved about is a pointer.
 pub struct PlayerStream {
@@ -54,8 +51,8 @@ impl Handover {
 }
 
 impl PlayerStream {
-    pub(super) fn new(mut stream: TlsStream<TcpStream>, guards: Guards) -> Self {
-        slim(&mut stream);
+    pub(super) fn new(stream: TlsStream<TcpStream>, guards: Guards) -> Self {
+        slim(&stream);
         Self {
             tls: Box::new(stream),
             _guards: guards,
@@ -65,14 +62,13 @@ impl PlayerStream {
     /// Bytes that wait in the kernel (0 when it cannot tell).
     #[must_use]
     pub fn unread_bytes(&self) -> u64 {
-        rustix::io::ioctl_fionread(self.tls.get_ref().0).unwrap_or(0)
+        rustix::io::ioctl_fionread(self.tls.get_ref()).unwrap_or(0)
     }
 }
 
 /// Gives an upgraded connection the small buffers of a player's; the load tool's floor server has the same.
-pub fn slim(stream: &mut TlsStream<TcpStream>) {
-    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-    let socket = socket2::SockRef::from(stream.get_ref().0);
+pub fn slim(stream: &TlsStream<TcpStream>) {
+    let socket = socket2::SockRef::from(stream.get_ref());
     // Smaller buffers are a matter of memory only: the connection works without.
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);

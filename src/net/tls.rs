@@ -1,6 +1,6 @@
 //! TLS as this node speaks it.
 //!
-//! Owns: versions, protocols and session tickets.
+//! Owns: versions, protocols and session tickets; `stream` the bytes of a connection.
 //! Does not: hold the certificate ([`super::certificate`]), accept connections or time handshakes.
 //! Called by: `app`, once; the listener wraps each connection with it.
 
@@ -12,6 +12,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig};
 
 use super::certificate::Certificates;
+
+pub mod stream;
 
 /// The cryptography that every part of the node is given, rather than a default of the process.
 #[must_use]
