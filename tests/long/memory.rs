@@ -20,7 +20,7 @@ const FULL: u32 = 15_000;
 const SILENT: u32 = 500;
 
 /// KiB of resident memory a session may cost at 10,000.
-const LIMIT_KIB: f64 = 12.0;
+const LIMIT_KIB: f64 = 9.0;
 
 fn resident_kib(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
