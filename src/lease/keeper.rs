@@ -55,7 +55,6 @@ impl Service {
                 // A renewal lost costs a fifth of the lease: it is repeated sooner.
                 Err(_) => Instant::now() + GLANCE + jitter(GLANCE),
             };
-            self.report();
         }
     }
 
@@ -287,6 +286,7 @@ impl Service {
 
     /// Looks at the clocks of the leases: a node that stood still, or was cut off, knows it at once.
     async fn mind_lapses(&self) {
+        self.report();
         if !self.store.is_shared() {
             return;
         }
@@ -300,6 +300,7 @@ impl Service {
                     self.locals.end(bucket, EndCode::LeaseLost);
                 }
             }
+            self.report();
         }
     }
 

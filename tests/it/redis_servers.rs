@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use redis::{AsyncConnectionConfig, Value};
 
 /// How long a server, a failover or a new subscription may take on a busy machine.
-pub(crate) const SERVERS: Duration = Duration::from_secs(40);
+pub(crate) const SERVERS: Duration = Duration::from_secs(60);
 
 /// One server process.
 pub(crate) struct Redis {
