@@ -180,13 +180,22 @@ impl Socket {
             code: CloseCode::from(code),
             reason: Utf8Bytes::from_static(reason),
         };
-        if self.flush(CLOSE_WAIT).await && self.send(Message::Close(Some(frame))).is_ok() {
-            self.finish().await;
+        if self.flush(CLOSE_WAIT).await {
+            self.cork();
+            if self.send(Message::Close(Some(frame))).is_ok() {
+                self.finish().await;
+            }
         }
+    }
+
+    /// The close frame goes out in one piece with the end of the connection.
+    fn cork(&mut self) {
+        self.codec.get_mut().get_mut().cork();
     }
 
     /// Answers the peer's close frame and lets the connection end.
     pub async fn finish(mut self) {
+        self.cork();
         self.flush(CLOSE_WAIT).await;
         let mut stream = self.codec.into_inner().into_inner();
         let end = async {

@@ -30,8 +30,9 @@ use super::stream::Handover;
 /// this high so that an absurd token is told to be a bad token (401).
 const HEAD_BUFFER: u32 = 96 * 1024;
 
-/// hyper refuses beyond this many headers with a bare 431; the handler refuses from 65 on, with a body.
-const HEADERS: usize = 1_000;
+/// hyper refuses beyond this many headers with a bare 431; the handler refuses from 65 on, with a body. Every request
+/// makes, and clears, room for this many.
+const HEADERS: usize = 256;
 
 /// A connection that has served a request may be idle, or slow with its next head, for this long.
 const IDLE: Duration = Duration::from_secs(30);

@@ -59,6 +59,11 @@ impl PlayerStream {
         }
     }
 
+    /// Lets the last words go out together with the shutdown: from now on a flush sends nothing.
+    pub fn cork(&mut self) {
+        self.tls.cork();
+    }
+
     /// Bytes that wait in the kernel (0 when it cannot tell).
     #[must_use]
     pub fn unread_bytes(&self) -> u64 {

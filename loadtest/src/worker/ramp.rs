@@ -58,7 +58,7 @@ async fn attempt(dialer: Rc<Dialer>, job: Ramp, number: u32, slot: Slot) {
 async fn handshake(dialer: &Dialer, node: usize, slot: Slot) -> Result<(), Failure> {
     let stream = dialer.secure(node).await?;
     admitted(dialer, slot);
-    dialer.leave(stream, dialer.target.resumption).await
+    dialer.leave(stream).await
 }
 
 async fn admission(

@@ -54,6 +54,10 @@ impl<S> Meter<S> {
         &self.stream
     }
 
+    pub(super) fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     pub(super) fn into_inner(self) -> S {
         self.stream
     }

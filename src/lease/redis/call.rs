@@ -14,6 +14,9 @@ use tokio::time::Instant;
 use super::failed::{Verdict, judge, string_of};
 use super::wire::Wire;
 
+/// Room for the keys of a bucket, a step and most questions, in bytes.
+const COMMAND_BYTES: usize = 1_536;
+
 /// A Lua script. It answers a bulk string. Make it a `static`: it remembers its digest.
 #[derive(Debug)]
 pub struct Script {
@@ -69,8 +72,9 @@ impl Call<'_> {
     }
 
     fn command(self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
+        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.arguments.len(), COMMAND_BYTES);
         command
+            .arg(name)
             .arg(script)
             .arg(self.keys.len())
             .arg(self.keys)

@@ -3,11 +3,13 @@
 //! Owns: the scripts' sources, and the constants of the rules on their way to them. Does not: decide anything (the
 //! scripts do) or run them (the store does). The questions are in `question`, the answers in `answer`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::client::PlayState;
-use crate::protocol::id::SessionId;
+use crate::protocol::id::{SessionId, random};
 
 use super::super::account::{SETTLE_MS, TOMBSTONE_MS, WAITER_STALE_MS};
 use super::super::bucket::{GAP_MS, LEASE_MS, MAX_MARKED, MAX_PURGED};
@@ -115,6 +117,26 @@ impl StepText {
         if let Some(fresh) = pinned.fresh {
             self.fresh = Hex(fresh.0);
         }
+    }
+}
+
+/// Generations that were never used, one for each call and hardly ever needed: `SplitMix64` (Steele, Lea and Flood 2014)
+/// from a random start, which repeats none of its values and costs nothing beside the cryptographic generator.
+pub(super) struct Fresh(AtomicU64);
+
+impl Default for Fresh {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::from_ne_bytes(random())))
+    }
+}
+
+impl Fresh {
+    /// The next one.
+    pub(super) fn next(&self) -> Generation {
+        let mut value = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Generation((value ^ (value >> 31)).max(1))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{AccountKey, OwnerId, SessionId, random};
+use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::super::model::{
     Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Millis, Order, Renewed, Resume,
@@ -27,7 +27,7 @@ use super::question::{
     AcquireAsk, AuditAsk, AuditedSession, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk, ResumeAsk,
 };
 use super::refusals::Refusals;
-use super::scripts::{self, Hex, StepText};
+use super::scripts::{self, Fresh, Hex, StepText};
 
 pub use super::scripts::Pinned;
 use super::{Failed, Link, Script, keys};
@@ -35,6 +35,9 @@ use super::{Failed, Link, Script, keys};
 /// A start or a resume that reaches Redis later than this after it was asked does nothing (rule 11): far more than
 /// any time-out, far less than an end is remembered.
 const NOT_AFTER_MS: Millis = 10_000;
+
+/// Room for most questions, in bytes.
+const QUESTION_BYTES: usize = 512;
 
 /// Sessions of a page of [`Store::owned`].
 const PAGE: u32 = 100;
@@ -53,6 +56,7 @@ pub struct RedisStore {
     /// Redis's clock, and when it said so.
     clock: Mutex<Option<(Millis, Instant)>>,
     refusals: Refusals,
+    fresh: Fresh,
     seen: Vec<Seen>,
     /// Rings when a bucket recovers.
     alarm: Arc<Notify>,
@@ -103,6 +107,7 @@ impl RedisStore {
             layout,
             clock: Mutex::new(None),
             refusals: Refusals::default(),
+            fresh: Fresh::default(),
             seen: buckets.map(|_| Seen::default()).collect(),
             alarm,
             pinned: None,
@@ -126,7 +131,7 @@ impl RedisStore {
     }
 
     fn step(&self, not_after: Option<Millis>) -> StepText {
-        let fresh = Generation(u64::from_ne_bytes(random()).max(1));
+        let fresh = self.fresh.next();
         let millis = |half: Duration| Millis::try_from(half.as_millis()).unwrap_or_default();
         let halves = (millis(self.layout.halves.0), millis(self.layout.halves.1));
         let mut step = StepText::new(fresh, halves, self.layout.buckets, not_after, self.layout.events);
@@ -148,8 +153,8 @@ impl RedisStore {
         let keys = self.keys.get(usize::from(bucket));
         let keys = keys.ok_or_else(|| Failed::Refused(format!("there is no bucket {bucket}")))?;
         let text = |problem: serde_json::Error| Failed::Refused(format!("unreadable: {problem}"));
-        let step = serde_json::to_string(&self.step(not_after)).map_err(text)?;
-        let ask = serde_json::to_string(ask).map_err(text)?;
+        let step = written(&self.step(not_after)).map_err(text)?;
+        let ask = written(ask).map_err(text)?;
         let reply = self.link.run(script, keys, &[&step, &ask]).await?;
         let reply: Reply<T> = serde_json::from_str(&reply).map_err(text)?;
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((reply.now, Instant::now()));
@@ -226,6 +231,13 @@ impl RedisStore {
         self.refusals.say(script.name, text);
         found.map_or(StoreError::Unavailable, StoreError::Foreign)
     }
+}
+
+/// A question as JSON.
+fn written(question: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = Vec::with_capacity(QUESTION_BYTES);
+    serde_json::to_writer(&mut text, question)?;
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
 #[async_trait]

@@ -54,6 +54,8 @@ pub struct TlsStream<S> {
     /// The peer has said that it will send no more.
     ended: bool,
     closing: bool,
+    /// What is written waits for the shutdown.
+    corked: bool,
 }
 
 impl<S> TlsStream<S> {
@@ -72,7 +74,13 @@ impl<S> TlsStream<S> {
             sent: 0,
             ended: false,
             closing: false,
+            corked: false,
         })
+    }
+
+    /// Lets the last words go out together with the shutdown, in one piece: from now on a flush sends nothing.
+    pub fn cork(&mut self) {
+        self.corked = true;
     }
 
     /// The connection below.
@@ -121,8 +129,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             first.drain(..taken);
             self.partial = first;
             loop {
-                ready!(self.poll_send(context))?;
-                if !self.tls.is_handshaking() {
+                let done = !self.tls.is_handshaking();
+                // The ticket goes out with the answer to a request that is here already.
+                if !(done && self.is_readable()) {
+                    ready!(self.poll_send(context))?;
+                }
+                if done {
                     return Poll::Ready(Ok(()));
                 }
                 ready!(self.poll_fill(context, Self::advance))?;
@@ -219,6 +231,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         Poll::Ready(Ok(()))
     }
 
+    fn is_readable(&self) -> bool {
+        self.read < self.plain.len()
+    }
+
     /// Hands plain bytes to the reader; true when there were any.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let rest = &self.plain[self.read..];
@@ -258,7 +274,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         self.partial = partial;
         let written = written?;
         // What does not go now goes with the next flush, read or write.
-        let _ = self.poll_send(context)?;
+        if !self.corked || self.closing {
+            let _ = self.poll_send(context)?;
+        }
         Ok(written)
     }
 }
@@ -314,6 +332,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
+        if stream.corked && !stream.closing {
+            return Poll::Ready(Ok(()));
+        }
         ready!(stream.poll_send(context))?;
         Pin::new(&mut stream.io).poll_flush(context)
     }

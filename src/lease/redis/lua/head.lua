@@ -40,7 +40,7 @@ end
 
 -- All digits of an integer.
 local function digits(number)
-    return string.format('%.0f', number)
+    return string.format('%d', number)
 end
 
 -- The bucket ---------------------------------------------------------------------------------------------------------
