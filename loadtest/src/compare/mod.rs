@@ -9,9 +9,11 @@ mod results;
 mod rows;
 mod servers;
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::output;
 
@@ -47,6 +49,9 @@ pub struct CompareArgs {
     /// Every single measurement, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// The --json of an earlier run on this machine, to whose rounds these are added
+    #[arg(long, value_name = "FILE")]
+    pub add: Option<PathBuf>,
 }
 
 /// A group of measurements.
@@ -78,7 +83,7 @@ impl Part {
 }
 
 /// One figure of one server in one round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
     /// From 1.
     pub round: u32,
@@ -91,7 +96,22 @@ pub struct Sample {
     /// How much.
     pub value: f64,
     /// Of what.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
+}
+
+/// What a comparison leaves for the next.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Saved {
+    /// What each peer said of its version.
+    versions: Vec<(Kind, String)>,
+    samples: Vec<Sample>,
+}
+
+impl Saved {
+    fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
 }
 
 /// How large a comparison is.
@@ -108,8 +128,20 @@ pub(crate) struct Scale {
 /// When a server or program that is needed is missing, or the results cannot be written. A single measurement that
 /// fails is left out of the results, which say so.
 pub async fn run(args: CompareArgs) -> Result<(), String> {
+    let earlier = args
+        .add
+        .as_deref()
+        .map(Saved::read)
+        .transpose()?
+        .unwrap_or_default();
+    let done = earlier
+        .samples
+        .iter()
+        .map(|sample| sample.round)
+        .max()
+        .unwrap_or(0);
     let scale = Scale {
-        rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 3 }),
+        rounds: done + args.rounds.unwrap_or(if args.quick { 1 } else { 3 }),
         sessions: if args.quick { LARGE / 10 } else { LARGE },
         quick: args.quick,
     };
@@ -123,8 +155,12 @@ pub async fn run(args: CompareArgs) -> Result<(), String> {
     } else {
         &args.only
     };
-    let mut measured = Measured::default();
-    for round in 1..=scale.rounds {
+    yard.remember(earlier.versions);
+    let mut measured = Measured {
+        samples: earlier.samples,
+        ..Measured::default()
+    };
+    for round in done + 1..=scale.rounds {
         for part in parts {
             output::note(&format!("round {round} of {}: {part:?}", scale.rounds));
             rows::measure(*part, &yard, &kinds, scale, round, &mut measured).await;
@@ -156,6 +192,21 @@ impl Measured {
 }
 
 impl Measured {
+    /// Rounds of each run of a server that had fewer than the whole.
+    pub(crate) fn fewer(&self, rounds: u32) -> Vec<(Kind, &str, usize)> {
+        let mut of_runs = BTreeMap::<(Kind, &str), BTreeSet<u32>>::new();
+        for sample in &self.samples {
+            let run = of_runs.entry((sample.kind, &sample.run)).or_default();
+            run.insert(sample.round);
+        }
+        let counted = of_runs
+            .into_iter()
+            .map(|((kind, run), rounds)| (kind, run, rounds.len()));
+        counted
+            .filter(|(_, _, count)| u32::try_from(*count).is_ok_and(|count| count < rounds))
+            .collect()
+    }
+
     /// The median of the ratios of each round: what disturbs a round disturbs both of its servers.
     pub(crate) fn ratio(&self, (own, other): (Kind, Kind), run: &str, figure: &str) -> Option<f64> {
         let of = |kind: Kind, round: u32| {
@@ -185,7 +236,15 @@ fn write(
     };
     save(&args.out, results::text(yard, kinds, scale, measured))?;
     if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&measured.samples).map_err(|error| error.to_string())?;
+        let saved = Saved {
+            versions: yard
+                .versions
+                .lock()
+                .map(|versions| versions.clone())
+                .unwrap_or_default(),
+            samples: measured.samples.clone(),
+        };
+        let text = serde_json::to_string_pretty(&saved).map_err(|error| error.to_string())?;
         save(path, text + "\n")?;
     }
     Ok(())
@@ -207,7 +266,7 @@ mod tests {
                     run: "ramp".to_owned(),
                     figure: "saturation".to_owned(),
                     value,
-                    unit: "/s",
+                    unit: "/s".into(),
                 });
             }
         }
@@ -215,5 +274,9 @@ mod tests {
         assert_eq!(ratio((Kind::Gateway, Kind::Floor)), Some(2.0));
         assert_eq!(ratio((Kind::Gateway, Kind::NodeWs)), None);
         assert_eq!(measured.median(Kind::Gateway, "ramp", "saturation"), Some(5.0));
+        measured
+            .samples
+            .retain(|sample| sample.kind == Kind::Floor || sample.round != 2);
+        assert_eq!(measured.fewer(4), [(Kind::Gateway, "ramp", 3)]);
     }
 }

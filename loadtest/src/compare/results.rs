@@ -26,7 +26,7 @@ struct Row {
 pub(super) fn text(yard: &Yard, kinds: &[Kind], scale: Scale, measured: &Measured) -> String {
     let mut text =
         String::from("# Results\n\nWritten by `usher-loadtest compare`; edit nothing here by hand.\n\n");
-    text += &facts(yard, scale);
+    text += &facts(yard, scale, measured);
     text += &main_table(scale, measured);
     text += &derived(scale, measured);
     text += &holding(kinds, measured);
@@ -36,7 +36,7 @@ pub(super) fn text(yard: &Yard, kinds: &[Kind], scale: Scale, measured: &Measure
     text
 }
 
-fn facts(yard: &Yard, scale: Scale) -> String {
+fn facts(yard: &Yard, scale: Scale, measured: &Measured) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: &str| {
         let _ = writeln!(text, "* {name}: {value}");
@@ -66,6 +66,13 @@ fn facts(yard: &Yard, scale: Scale) -> String {
         "rounds",
         &format!("{}, of which the median is shown{quick}", scale.rounds),
     );
+    let fewer = measured.fewer(scale.rounds).into_iter();
+    let fewer: Vec<String> = fewer
+        .map(|(kind, run, rounds)| format!("{} {run} {rounds}", kind.name()))
+        .collect();
+    if !fewer.is_empty() {
+        fact("fewer rounds", &fewer.join(", "));
+    }
     text + "\n"
 }
 
@@ -212,12 +219,12 @@ fn main_table(scale: Scale, measured: &Measured) -> String {
     text + "\n"
 }
 
-fn unit(measured: &Measured, run: &str, figure: &str) -> &'static str {
+fn unit<'m>(measured: &'m Measured, run: &str, figure: &str) -> &'m str {
     let found = measured
         .samples
         .iter()
         .find(|sample| sample.run == run && sample.figure == figure);
-    found.map_or("", |sample| sample.unit)
+    found.map_or("", |sample| &sample.unit)
 }
 
 /// Ratios within one server.

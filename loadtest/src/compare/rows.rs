@@ -125,7 +125,7 @@ fn note(measured: &mut Measured, round: u32, kind: Kind, run: &str, result: Resu
                 run: run.to_owned(),
                 figure: figure.name,
                 value: figure.value,
-                unit: figure.unit,
+                unit: figure.unit.into(),
             }));
         }
         Err(error) => {

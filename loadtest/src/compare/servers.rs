@@ -35,7 +35,7 @@ const SESSIONS_OF_SOURCE: u32 = 20_000;
 const SECRET: &str = "loadtest-compare-secret-of-32-bytes-and-more";
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The gateway, with Redis
@@ -163,6 +163,13 @@ impl Yard {
             redis_port,
             versions: Mutex::default(),
         })
+    }
+
+    /// Knows the versions of peers that an earlier run started.
+    pub(crate) fn remember(&self, known: Vec<(Kind, String)>) {
+        if let Ok(mut versions) = self.versions.lock() {
+            *versions = known;
+        }
     }
 
     /// Where Redis is weighed: its process, and its round trips.
