@@ -39,6 +39,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// it wait for the rest must not keep others out.
 const HANDSHAKE_TURN: Duration = Duration::from_millis(250);
 
+/// Longest wait for such a place: the players' own patience is over by then.
+const LONGEST_QUEUE: Duration = Duration::from_secs(30);
+
 /// What serves players.
 pub struct Players {
     /// TLS with the current certificate.
@@ -176,7 +179,7 @@ impl Players {
             }
         }
         let open = Open::begin(self.metrics.connections_open.clone());
-        let Some(tls) = self.handshake(stream, &mut guard, deadline).await else {
+        let Some((tls, deadline)) = self.handshake(stream, &mut guard, deadline).await else {
             return;
         };
         // The head of the first request is bounded by the same deadline and costs no cryptography.
@@ -205,29 +208,35 @@ impl Players {
         }
     }
 
+    /// Shakes hands; the deadline that it leaves to the request comes with it.
     async fn handshake(
         &self,
         stream: TcpStream,
         guard: &mut ConnectionGuard,
         deadline: Instant,
-    ) -> Option<TlsStream<TcpStream>> {
+    ) -> Option<(TlsStream<TcpStream>, Instant)> {
         let start = Instant::now();
         let handshake = async {
             let mut tls = TlsStream::new(stream, Arc::clone(&self.tls))?;
             // Reading the hello costs nothing yet: a silent peer takes no place.
-            tls.hello().await?;
-            guard.begin_handshake().await;
-            match timeout(HANDSHAKE_TURN, tls.handshake()).await {
-                Ok(done) => done?,
-                Err(_) => {
-                    guard.release_handshake();
-                    tls.handshake().await?;
+            timeout_at(deadline, tls.hello()).await??;
+            let queued = Instant::now();
+            timeout(LONGEST_QUEUE, guard.begin_handshake()).await?;
+            // In a rush this node is what is slow: cutting those off who waited for it would cost it their next try too.
+            let deadline = deadline + queued.elapsed();
+            let shaken = async {
+                match timeout(HANDSHAKE_TURN, tls.handshake()).await {
+                    Ok(done) => done,
+                    Err(_) => {
+                        guard.release_handshake();
+                        tls.handshake().await
+                    }
                 }
-            }
-            Ok::<_, io::Error>(tls)
+            };
+            timeout_at(deadline, shaken).await??;
+            Ok::<_, io::Error>((tls, deadline))
         };
-        let outcome = timeout_at(deadline, handshake).await;
-        let Ok(Ok(tls)) = outcome else {
+        let Ok((tls, deadline)) = handshake.await else {
             self.metrics.tls_handshakes_total.inc(Handshake::Failed);
             return None;
         };
@@ -243,7 +252,7 @@ impl Players {
         self.metrics
             .tls_handshake_duration_seconds
             .observe(start.elapsed().as_secs_f64());
-        Some(tls)
+        Some((tls, deadline))
     }
 }
 

@@ -179,6 +179,24 @@ async fn stalled_handshakes_keep_nobody_out() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+/// In a rush a player may wait for its turn for longer than `handshake_timeout`: it is not the slow one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_the_node_is_not_cut_off() {
+    let node = Node::with("[limits]\nhandshakes = 1\nhandshake_timeout = \"1s\"").await;
+    let hello = client_hello(&node);
+    let mut before = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(node.players).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        before.push(stream);
+    }
+    let start = Instant::now();
+    let mut player = node.watch("good", "content=m").await;
+    assert_eq!(player.next().await["type"], "granted");
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(1), "it did not wait: {took:?}");
+}
+
 /// Half of them only listen to nothing and say nothing; the others ask for answers that they do not read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_players_that_never_read_are_closed_on_time_in_bounded_memory() {
