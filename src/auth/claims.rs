@@ -17,7 +17,7 @@ pub const LEEWAY: Duration = Duration::from_secs(30);
 /// The tenant of a token that names none.
 pub const MAIN_TENANT: &str = "main";
 /// The `aud` of playback tickets.
-const TICKET_AUDIENCE: &str = "usher-ticket";
+pub(crate) const TICKET_AUDIENCE: &str = "usher-ticket";
 /// Longest account, device, plan and profile, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 const MAX_TENANT_BYTES: usize = 64;

@@ -25,6 +25,8 @@ pub struct Config {
     pub http: Http,
     /// Keys and claims.
     pub auth: Auth,
+    /// Playback tickets.
+    pub tickets: Tickets,
     /// Limits by plan name (token claim `plan`).
     pub plans: BTreeMap<String, Plan>,
     /// The session lease.
@@ -97,6 +99,8 @@ pub struct Auth {
     pub hmac_secret: Secret,
     /// PEM file (PKCS#8) of the own signing key, Ed25519 or P-256; empty: made in the data directory.
     pub signing_key: PathBuf,
+    /// PEM files of the installation's keys that signed before or will sign next.
+    pub rotation_keys: Vec<PathBuf>,
     /// Required `aud`; empty: not checked.
     pub audience: String,
     /// Required `iss`; empty: not checked.
@@ -107,6 +111,21 @@ pub struct Auth {
     pub keys: Vec<PemKey>,
     /// Keys of identity providers.
     pub jwks: Vec<Jwks>,
+}
+
+/// `[tickets]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Tickets {
+    /// Whether players get tickets.
+    pub enabled: bool,
+    /// From a ticket's issue to its `exp`.
+    #[serde(with = "super::section::duration")]
+    pub lifetime: Duration,
+    /// How long before its end the next one is pushed.
+    #[serde(with = "super::section::duration")]
+    pub renew_before: Duration,
+    /// The `iss` of tickets.
+    pub issuer: String,
 }
 
 /// `[[auth.keys]]`: one public key.

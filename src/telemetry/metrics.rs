@@ -106,6 +106,8 @@ metrics! {
     certificate_expiry_seconds: IntGauge = ();
     /// Rejected tokens by reason.
     tokens_rejected_total: CounterFamily = ("reason", &[]);
+    /// Playback tickets issued.
+    tickets_issued_total: IntCounter = ();
     /// Starts by outcome.
     admissions_total: Counters<Admission> = ();
     /// Time from a start's last byte to its decision, waiting in line excluded.
