@@ -96,7 +96,7 @@ impl Api {
             })
     }
 
-    async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             self.verifier.verify(token.expose()).await

@@ -121,6 +121,12 @@ impl Locals for Registry {
         seats.any(|seat| seat.session() == session)
     }
 
+    fn holds(&self, account: &AccountKey, session: SessionId) -> bool {
+        let accounts = self.of(account);
+        let mut seats = accounts.get(account).into_iter().flatten();
+        seats.any(|seat| seat.session() == session && seat.held().is_some())
+    }
+
     fn epoch(&self, account: &AccountKey, session: SessionId) -> u64 {
         let accounts = self.of(account);
         let seats = accounts.get(account).into_iter().flatten();

@@ -181,6 +181,12 @@ impl Store for Memory {
         Ok(entries.unwrap_or_default())
     }
 
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
+        let bucket = self.lock(self.bucket(account));
+        let entries = bucket.account(account).map(Account::entries);
+        Ok(entries.is_some_and(|entries| entries.iter().any(|entry| entry.is_held_by(session))))
+    }
+
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
         let mut found = Vec::new();
         for bucket in 0..BUCKETS {

@@ -9,6 +9,7 @@ pub mod account;
 pub mod bucket;
 mod clock;
 mod ended;
+mod inquiry;
 mod keeper;
 pub mod locals;
 pub mod memory;

@@ -363,6 +363,12 @@ impl Entry {
         }
     }
 
+    /// Whether it is this session's slot, which no order takes away.
+    #[must_use]
+    pub fn is_held_by(&self, session: SessionId) -> bool {
+        self.session == session && !matches!(self.mark, Some(Mark::Kick(_)))
+    }
+
     /// The right to change it as it stands.
     #[must_use]
     pub fn fence(&self) -> Fence {

@@ -79,6 +79,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<(AccountKey, Fence)>, StoreError>;
     /// The account's entries, in the order of their grant; empty for an account never seen.
     async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError>;
+    /// Whether a session holds its slot, and is not about to lose it by an operator's order.
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError>;
     /// The accounts that have entries, at most `most` of them, for operators.
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError>;
 

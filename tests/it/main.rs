@@ -35,4 +35,6 @@ mod sessions;
 mod silence;
 mod store_contract;
 mod store_twins;
+mod ticket_examples;
+mod tickets;
 mod tokens;

@@ -216,6 +216,8 @@ pub(super) struct ListDone {
     #[serde(default)]
     pub(super) entries: Vec<EntryText>,
     #[serde(default)]
+    pub(super) lives: bool,
+    #[serde(default)]
     pub(super) owned: Vec<(String, SessionText, u64)>,
     #[serde(default)]
     pub(super) accounts: Vec<String>,

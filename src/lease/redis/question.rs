@@ -136,6 +136,10 @@ pub(super) enum ListAsk<'a> {
     Account {
         account: &'a str,
     },
+    Session {
+        account: &'a str,
+        session: SessionText,
+    },
     Owned {
         owner: Hex,
         #[serde(skip_serializing_if = "Option::is_none")]

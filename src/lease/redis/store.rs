@@ -27,7 +27,7 @@ use super::question::{
     AcquireAsk, AuditAsk, AuditedSession, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk, ResumeAsk,
 };
 use super::refusals::Refusals;
-use super::scripts::{self, Hex, StepText};
+use super::scripts::{self, Hex, SessionText, StepText};
 
 pub use super::scripts::Pinned;
 use super::{Failed, Link, Script, keys};
@@ -353,6 +353,18 @@ impl Store for RedisStore {
             .run::<ListDone>(&scripts::LIST, self.bucket(account), &ask)
             .await?;
         Ok(done.entries.into_iter().map(Entry::from).collect())
+    }
+
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
+        let text = keys::account(account);
+        let ask = ListAsk::Session {
+            account: &text,
+            session: SessionText(session),
+        };
+        let (_, done) = self
+            .run::<ListDone>(&scripts::LIST, self.bucket(account), &ask)
+            .await?;
+        Ok(done.lives)
     }
 
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {

@@ -302,6 +302,12 @@ impl Store for Twin {
         Ok(ours)
     }
 
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
+        let ours = self.store.lives(account, session).await?;
+        assert_eq!(ours, self.entries().iter().any(|entry| entry.is_held_by(session)));
+        Ok(ours)
+    }
+
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
         let ours = self.store.accounts(most).await?;
         let expected: Vec<_> = if self.entries().is_empty() {

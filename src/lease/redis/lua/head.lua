@@ -78,6 +78,11 @@ local function each_lease(bound, once)
     end
 end
 
+-- The server's mark of its life.
+local function server_life()
+    return step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
 -- Notices lost data, a store that was away and a clock that stepped back.
 local function enter()
     local marker = call('HMGET', MARKER, 'generation', 'server', 'second', 'opens', 'beat', 'buckets')
@@ -85,7 +90,7 @@ local function enter()
     if wrong then
         return wrong
     end
-    local server = step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+    local server = server_life()
     local beat = tonumber(marker[5] or nil)
     generation, second, opens = marker[1], tonumber(marker[3] or nil), tonumber(marker[4] or nil)
     local changed = true
