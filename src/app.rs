@@ -45,6 +45,9 @@ use crate::telemetry::{LogHandle, Metrics};
 /// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
+/// In the data directory of a node without Redis: what operators decided about accounts.
+const STANDINGS_FILE: &str = "standings.json";
+
 /// Why a node does not start or reload.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -247,7 +250,10 @@ async fn open_store(
 ) -> Result<(Arc<dyn Store>, Arc<Registry>), AppError> {
     if config.redis.url.is_empty() {
         let registry = Arc::new(Registry::new(memory::BUCKETS));
-        return Ok((Arc::new(Memory::new(registry.clone())), registry));
+        let file = config.data.dir.join(STANDINGS_FILE);
+        let memory = Memory::new(registry.clone()).keeping(file.clone());
+        let memory = memory.map_err(|error| AppError::Machine(format!("{}: {error}", file.display())))?;
+        return Ok((Arc::new(memory), registry));
     }
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
     let registry = Arc::new(Registry::new(buckets));

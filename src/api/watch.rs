@@ -54,6 +54,10 @@ pub(super) async fn watch(
         let message = "slots cannot be judged just now; try again";
         return Err(ApiError::unavailable("unavailable", message, RETRY_AFTER_OUTAGE));
     }
+    if api.gateway.lease.is_blocked(&player.account).await {
+        api.metrics.denials_total.inc("blocked");
+        return Err(ApiError::forbidden("account_blocked", "the account is blocked"));
+    }
     let mut response = handshake::accept(&context.peer, &parts.headers)?;
     let gateway = Arc::clone(&api.gateway);
     let then = Upgrade::new(Box::new(move |handover| {

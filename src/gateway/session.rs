@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub(super) ticket_due: Option<Instant>,
     /// Slots as last told to the player.
     pub(super) used: u32,
+    /// The operators' limit of the account when the session began, which stands above the token's.
+    pub(super) operators_limit: Option<u32>,
     /// What a granted session counts as; none before.
     pub(super) granted: Option<Grant>,
     bad_messages: u8,
@@ -95,6 +97,7 @@ impl Session {
             token_deadline: deadline(player.token_end),
             ticket_due: None,
             used: 0,
+            operators_limit: None,
             granted: None,
             bad_messages: 0,
             check: None,
@@ -153,7 +156,7 @@ impl Session {
     pub(super) fn slots(&self) -> Slots {
         Slots {
             used: self.used,
-            limit: self.player.entitlement.limit,
+            limit: self.operators_limit.unwrap_or(self.player.entitlement.limit),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::protocol::id::{AccountKey, SessionId};
 
-use super::model::{Entry, Fenced, Order};
+use super::model::{Decided, Decision, Entry, Fenced, Order, Standing};
 use super::service::Service;
 use super::store::StoreError;
 
@@ -15,6 +15,43 @@ impl Service {
     /// [`StoreError::Unavailable`]: unknown whether it was heard.
     pub async fn order(&self, account: &AccountKey, order: Order) -> Result<Fenced, StoreError> {
         self.ask(account, || self.store.order(account, order)).await
+    }
+
+    /// Takes an operator's decision about an account.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: unknown whether it was heard.
+    pub async fn decide(&self, account: &AccountKey, decision: Decision) -> Result<Decided, StoreError> {
+        let decided = self.ask(account, || self.store.decide(account, decision)).await?;
+        if decided.standing.blocked {
+            self.locals.heard_blocked().add(account);
+        }
+        Ok(decided)
+    }
+
+    /// What operators decided about an account.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the store is away.
+    pub async fn standing(&self, account: &AccountKey) -> Result<Standing, StoreError> {
+        self.ask(account, || self.store.standing(account)).await
+    }
+
+    /// Whether an account is known to be blocked. Asks the store only about accounts that were blocked when this node
+    /// last heard of them: the start of another one is judged by the store anyway.
+    pub async fn is_blocked(&self, account: &AccountKey) -> bool {
+        let heard = self.locals.heard_blocked();
+        if !heard.has(account) {
+            return false;
+        }
+        match self.standing(account).await {
+            Ok(standing) if !standing.blocked => {
+                heard.remove(account);
+                false
+            }
+            // A store that is away has not unblocked anybody.
+            Ok(_) | Err(_) => true,
+        }
     }
 
     /// The account's entries.

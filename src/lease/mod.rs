@@ -6,6 +6,7 @@
 //! Called by: `gateway` (players) and `api` (operators).
 
 pub mod account;
+pub mod blocked;
 pub mod bucket;
 mod clock;
 mod ended;
@@ -21,5 +22,6 @@ pub mod redis;
 mod rule;
 pub mod service;
 pub mod silence;
+mod standings;
 pub mod store;
 pub mod tenure;

@@ -146,6 +146,10 @@ impl Service {
         let since = self.state(account).tenure().since();
         let answer = self.ask(account, || self.store.acquire(account, request)).await;
         match answer {
+            Ok(Acquired::Ended(EndCode::AccountBlocked)) => {
+                self.locals.heard_blocked().add(account);
+                answer
+            }
             Ok(Acquired::Granted { generation, .. }) if !self.vouches(account, since, generation) => {
                 let holding = Holding {
                     generation,
@@ -181,11 +185,13 @@ impl Service {
                 replaced: false,
                 generation: Generation::NONE,
                 started_at: self.clock(account),
+                limit: None,
             },
             Err(holders) => Acquired::Denied {
                 refused: false,
                 holders,
                 line_open: false,
+                limit: None,
             },
         }
     }
@@ -244,7 +250,8 @@ impl Service {
                 content: Arc::clone(&request.content),
                 ..holding.entry(holding.generation, holding.started_at)
             };
-            Resumed::Moved { entry, used }
+            let limit = None;
+            Resumed::Moved { entry, used, limit }
         })
     }
 

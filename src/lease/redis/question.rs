@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
 
-use super::super::model::{Acquire, Device, Generation, Holding, Millis, Order, Resume, Wish};
+use super::super::model::{Acquire, Decision, Device, Generation, Holding, Millis, Order, Resume, Wish};
 use super::keys;
 use super::scripts::{Hex, SessionText};
 
@@ -114,6 +114,32 @@ impl<'a> MarkAsk<'a> {
             code,
             owner: fence.map(|fence| Hex(fence.owner.0)),
             epoch: fence.map(|fence| fence.epoch),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct DecideAsk<'a> {
+    account: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    enforce: bool,
+}
+
+impl<'a> DecideAsk<'a> {
+    pub(super) fn new(account: &'a str, decision: Decision) -> Self {
+        let (blocked, limit, enforce) = match decision {
+            Decision::Block => (Some(true), None, false),
+            Decision::Unblock => (Some(false), None, false),
+            Decision::Limit { limit, enforce } => (None, limit, enforce),
+        };
+        Self {
+            account,
+            blocked,
+            limit,
+            enforce,
         }
     }
 }

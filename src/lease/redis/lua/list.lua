@@ -2,7 +2,7 @@
 --
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2] and outcome:
---   {account}                 {entries} of an account, in the order of their grant
+--   {account}                 {entries, standing: {blocked, limit}} of an account, the former in the order of their grant
 --   {account, session}        {lives} whether the session holds its slot and no order takes it away; recovering, see
 --                             head.lua, when it is not there because the data were lost, or may be
 --   {owner, after, most}      {owned: [[account, session, epoch]]} at most so many that an owner has in the present life
@@ -31,7 +31,8 @@ if ask.session then
     return answer({ lives = at and not (entries[at].mark and entries[at].mark.kick) or false })
 elseif ask.account then
     local text = call('HGET', ACCOUNTS, ask.account)
-    return answer({ entries = text and cjson.decode(text).entries or nil })
+    local data = text and cjson.decode(text) or {}
+    return answer({ entries = data.entries, standing = { blocked = data.blocked or false, limit = data.limit } })
 elseif ask.owner then
     local owned
     local prefix = (marker[1] or '') .. '/' .. ask.owner
