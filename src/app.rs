@@ -40,7 +40,7 @@ use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
 use crate::net::{devcert, tls};
 use crate::protocol::id::OwnerId;
-use crate::telemetry::{LogHandle, Metrics};
+use crate::telemetry::{AuditTrail, LogHandle, Metrics};
 
 /// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
@@ -183,6 +183,8 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
+            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
+                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
         });
         let timeout = self.config.limits.handshake_timeout;

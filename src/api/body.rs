@@ -11,7 +11,7 @@ use super::error::ApiError;
 /// Largest body; the largest thing in one is a token, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// Reads the body as `T` before `deadline`. `usage` says what it must be.
+/// Reads the body as `T` before `deadline`. `usage` says what it must be; `field` is what it is about.
 ///
 /// # Errors
 /// 415 when it is not JSON by its type, 413 when it is too large, 408 when it does not come in time, 400 when it is
@@ -19,6 +19,7 @@ const MAX_BYTES: usize = 16 * 1024;
 pub(super) async fn read_json<T: DeserializeOwned>(
     request: Request,
     deadline: Instant,
+    field: &'static str,
     usage: &'static str,
 ) -> Result<T, ApiError> {
     let kind = request.headers().get(header::CONTENT_TYPE);
@@ -37,5 +38,5 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         let message = "the body is too large, or was cut off";
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     })?;
-    serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("body", usage))
+    serde_json::from_slice(&body).map_err(|_| ApiError::bad_request(field, usage))
 }

@@ -4,12 +4,15 @@
 //! Does not: speak TLS or frames (`net`), keep sessions (`gateway`) or decide who may play (`lease`).
 //! Called by: `app`, which hands its routers to the listeners.
 
+mod accounts;
 pub mod admin;
 mod body;
 mod echo;
 pub mod error;
 mod handshake;
 pub mod observe;
+mod operator;
+mod page;
 mod pages;
 mod ticket;
 mod watch;

@@ -64,7 +64,7 @@ pub(super) async fn introspect(
     }
     let request = Request::from_parts(parts, body);
     let usage = "the body must be {\"token\": \"<ticket>\"}";
-    let Asked { token } = read_json(request, context.peer.deadline, usage).await?;
+    let Asked { token } = read_json(request, context.peer.deadline, "token", usage).await?;
     let inactive = Json(json!({"active": false}));
     let Ok(ticket) = api.verifier.verify_ticket(&token) else {
         return Ok(inactive);

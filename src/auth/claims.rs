@@ -78,7 +78,8 @@ impl Claims {
 }
 
 /// Whether `text` can be a tenant: it becomes part of keys and of metric labels.
-pub(crate) fn is_tenant(text: &str) -> bool {
+#[must_use]
+pub fn is_tenant(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     !text.is_empty() && text.len() <= MAX_TENANT_BYTES && text.bytes().all(fits)
 }

@@ -24,7 +24,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{Claims, LEEWAY, MAIN_TENANT};
+pub use claims::{Claims, LEEWAY, MAIN_TENANT, is_tenant};
 pub use error::{AuthError, Rejected};
 pub use issue::Grant;
 pub use jws::MAX_TOKEN_BYTES;

@@ -1,5 +1,7 @@
 //! The sections of the configuration, one struct each; `default.toml` says what every key means.
 //!
+//! Over 400 lines: the one list of all keys, data without a rule.
+//!
 //! Every key has its default in `default.toml`, so no struct here carries one in code.
 
 use std::collections::BTreeMap;
@@ -45,6 +47,8 @@ pub struct Config {
     pub drain: Drain,
     /// Logging.
     pub log: Log,
+    /// The record of operators' calls.
+    pub trail: Trail,
     /// Aids for tests.
     pub debug: Debug,
 }
@@ -361,6 +365,15 @@ pub struct Log {
     pub files: u32,
     /// Whether each HTTP request is logged.
     pub access: bool,
+}
+
+/// `[trail]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Trail {
+    /// Size at which its file is rotated, in bytes.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub files: u32,
 }
 
 /// `log.format`

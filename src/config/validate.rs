@@ -331,6 +331,9 @@ fn aids(config: &Config, found: &mut Problems) {
         "must be at least 4096",
     );
     found.range("log.files", config.log.files, 1..=100);
+    let enough = config.trail.max_bytes >= 4096;
+    found.check("trail.max_bytes", enough, "must be at least 4096");
+    found.range("trail.files", config.trail.files, 2..=1000);
     found.range(
         "debug.echo_max_bytes",
         config.debug.echo_max_bytes,
