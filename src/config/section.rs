@@ -1,5 +1,7 @@
 //! The sections of the configuration, one struct each; `default.toml` says what every key means.
 //!
+//! Over 400 lines: the one list of all keys, data without a rule.
+//!
 //! Every key has its default in `default.toml`, so no struct here carries one in code.
 
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ pub struct Config {
     pub http: Http,
     /// Keys and claims.
     pub auth: Auth,
+    /// Playback tickets.
+    pub tickets: Tickets,
     /// Limits by plan name (token claim `plan`).
     pub plans: BTreeMap<String, Plan>,
     /// The session lease.
@@ -43,6 +47,8 @@ pub struct Config {
     pub drain: Drain,
     /// Logging.
     pub log: Log,
+    /// The record of operators' calls.
+    pub trail: Trail,
     /// Aids for tests.
     pub debug: Debug,
 }
@@ -97,6 +103,8 @@ pub struct Auth {
     pub hmac_secret: Secret,
     /// PEM file (PKCS#8) of the own signing key, Ed25519 or P-256; empty: made in the data directory.
     pub signing_key: PathBuf,
+    /// PEM files of the installation's keys that signed before or will sign next.
+    pub rotation_keys: Vec<PathBuf>,
     /// Required `aud`; empty: not checked.
     pub audience: String,
     /// Required `iss`; empty: not checked.
@@ -107,6 +115,21 @@ pub struct Auth {
     pub keys: Vec<PemKey>,
     /// Keys of identity providers.
     pub jwks: Vec<Jwks>,
+}
+
+/// `[tickets]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Tickets {
+    /// Whether players get tickets.
+    pub enabled: bool,
+    /// From a ticket's issue to its `exp`.
+    #[serde(with = "super::section::duration")]
+    pub lifetime: Duration,
+    /// How long before its end the next one is pushed.
+    #[serde(with = "super::section::duration")]
+    pub renew_before: Duration,
+    /// The `iss` of tickets.
+    pub issuer: String,
 }
 
 /// `[[auth.keys]]`: one public key.
@@ -342,6 +365,15 @@ pub struct Log {
     pub files: u32,
     /// Whether each HTTP request is logged.
     pub access: bool,
+}
+
+/// `[trail]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Trail {
+    /// Size at which its file is rotated, in bytes.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub files: u32,
 }
 
 /// `log.format`

@@ -164,6 +164,19 @@ fn auth(config: &Config, found: &mut Problems) {
         );
         reach(&path, &key.tenants, &key.scopes, found);
     }
+    for (i, file) in config.auth.rotation_keys.iter().enumerate() {
+        let path = format_args!("auth.rotation_keys[{i}]").to_string();
+        found.check(path, !file.as_os_str().is_empty(), "must not be empty");
+    }
+    let tickets = &config.tickets;
+    found.span("tickets.lifetime", tickets.lifetime, 10 * SECOND..=HOUR);
+    found.span("tickets.renew_before", tickets.renew_before, SECOND..=HOUR);
+    found.check(
+        "tickets.renew_before",
+        tickets.renew_before <= tickets.lifetime / 2,
+        "must not be longer than half of tickets.lifetime",
+    );
+    found.check("tickets.issuer", !tickets.issuer.is_empty(), "must not be empty");
     for (i, set) in config.auth.jwks.iter().enumerate() {
         let path = format!("auth.jwks[{i}]");
         let rule = "must be https://.., or http:// on a loopback address, without credentials";
@@ -318,6 +331,9 @@ fn aids(config: &Config, found: &mut Problems) {
         "must be at least 4096",
     );
     found.range("log.files", config.log.files, 1..=100);
+    let enough = config.trail.max_bytes >= 4096;
+    found.check("trail.max_bytes", enough, "must be at least 4096");
+    found.range("trail.files", config.trail.files, 2..=1000);
     found.range(
         "debug.echo_max_bytes",
         config.debug.echo_max_bytes,

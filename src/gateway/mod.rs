@@ -16,6 +16,7 @@ pub mod seat;
 mod session;
 pub mod socket;
 mod start;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{Config, Tickets};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::net::stream::Handover;
@@ -43,7 +44,9 @@ pub struct Gateway {
     pub policy: ArcSwap<Policy>,
     /// Periods and bounds.
     pub timing: Timing,
-    /// Checks fresh tokens.
+    /// Which tickets players get.
+    pub tickets: ArcSwap<Tickets>,
+    /// Checks fresh tokens, and signs tickets.
     pub verifier: Arc<Verifier>,
     /// Counts.
     pub metrics: Arc<Metrics>,

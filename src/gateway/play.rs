@@ -33,9 +33,10 @@ impl Session {
     pub(super) async fn play(&mut self, line: &mut Line) -> Ending {
         let mut asked: Option<Asked> = None;
         loop {
-            let until = asked
-                .as_ref()
-                .map_or(self.token_deadline, |asked| asked.until.min(self.token_deadline));
+            let until = [asked.as_ref().map(|asked| asked.until), self.ticket_due]
+                .into_iter()
+                .flatten()
+                .fold(self.token_deadline, Instant::min);
             let event = match self.next(line, until).await {
                 Ok(event) => event,
                 Err(ending) => return ending,
@@ -45,6 +46,9 @@ impl Session {
                 Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None),
                 Event::News(news) => Box::pin(self.hear_news(line, news, &mut asked)).await,
                 Event::Deadline if Instant::now() >= self.token_deadline => Err(Ending::token_expired()),
+                Event::Deadline if self.ticket_due.is_some_and(|due| due <= Instant::now()) => {
+                    self.push_ticket(line)
+                }
                 // Silence means yes.
                 Event::Deadline => asked
                     .take()
@@ -192,7 +196,8 @@ impl Session {
         let content = Arc::clone(&self.player.content);
         self.seat.change(|holding| holding.content = content);
         // A store that is away hears of it by the next audit.
-        self.look(line, asked).await
+        self.look(line, asked).await?;
+        self.push_ticket(line)
     }
 
     async fn refuse(&mut self, line: &mut Line, id: Option<&RawValue>) -> Result<(), Ending> {

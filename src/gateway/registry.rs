@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::lease::blocked::Blocked;
 use crate::lease::locals::Locals;
 use crate::lease::model::{Entry, Fence, Generation, Holding};
 use crate::lease::store::{Mailbox, bucket_of};
@@ -19,6 +20,7 @@ type Accounts = HashMap<AccountKey, Vec<Arc<Seat>>>;
 pub struct Registry {
     buckets: Vec<Mutex<Accounts>>,
     leaving: CancellationToken,
+    blocked: Blocked,
 }
 
 impl Registry {
@@ -28,6 +30,7 @@ impl Registry {
         Self {
             buckets: (0..buckets.max(1)).map(|_| Mutex::default()).collect(),
             leaving: CancellationToken::new(),
+            blocked: Blocked::default(),
         }
     }
 
@@ -103,6 +106,10 @@ impl Mailbox for Registry {
     fn slots(&self, account: &AccountKey, used: u32) {
         self.tell(account, |_| true, |news| news.used = Some(used));
     }
+
+    fn blocked(&self, account: &AccountKey) {
+        self.blocked.add(account);
+    }
 }
 
 impl Locals for Registry {
@@ -119,6 +126,16 @@ impl Locals for Registry {
         let accounts = self.of(account);
         let mut seats = accounts.get(account).into_iter().flatten();
         seats.any(|seat| seat.session() == session)
+    }
+
+    fn holds(&self, account: &AccountKey, session: SessionId) -> bool {
+        let accounts = self.of(account);
+        let mut seats = accounts.get(account).into_iter().flatten();
+        seats.any(|seat| seat.session() == session && seat.held().is_some())
+    }
+
+    fn heard_blocked(&self) -> &Blocked {
+        &self.blocked
     }
 
     fn epoch(&self, account: &AccountKey, session: SessionId) -> u64 {

@@ -21,6 +21,7 @@ use super::line::{Event, Line};
 use super::player::{Player, token_end};
 use super::seat::{News, Seat};
 use super::socket::NotSent;
+use super::ticket::Issued;
 
 /// Useless messages in a row after which the player is told to fix itself.
 const MAX_BAD_MESSAGES: u8 = 10;
@@ -42,8 +43,12 @@ pub(super) struct Session {
     pub(super) told_state: Option<Instant>,
     /// When the token ends, on the clock that cannot jump.
     pub(super) token_deadline: Instant,
+    /// When the player needs its next ticket; none when it needs none.
+    pub(super) ticket_due: Option<Instant>,
     /// Slots as last told to the player.
     pub(super) used: u32,
+    /// The operators' limit of the account when the session began, which stands above the token's.
+    pub(super) operators_limit: Option<u32>,
     /// What a granted session counts as; none before.
     pub(super) granted: Option<Grant>,
     bad_messages: u8,
@@ -90,7 +95,9 @@ impl Session {
             untold: false,
             told_state: None,
             token_deadline: deadline(player.token_end),
+            ticket_due: None,
             used: 0,
+            operators_limit: None,
             granted: None,
             bad_messages: 0,
             check: None,
@@ -149,7 +156,7 @@ impl Session {
     pub(super) fn slots(&self) -> Slots {
         Slots {
             used: self.used,
-            limit: self.player.entitlement.limit,
+            limit: self.operators_limit.unwrap_or(self.player.entitlement.limit),
         }
     }
 
@@ -181,6 +188,7 @@ impl Session {
         });
         line.silence.heard(now);
         let period = self.gateway.timing.period;
+        let ticket = self.issue_ticket();
         let granted = Granted {
             session: self.id,
             slots: self.slots(),
@@ -189,7 +197,7 @@ impl Session {
             resume: &self.secret.expose(),
             resumed,
             provisional,
-            ticket: None,
+            ticket: ticket.as_ref().map(Issued::text),
             server_time: SystemTime::now(),
         };
         self.say(line, &ServerMessage::Granted(granted), id)
@@ -288,7 +296,7 @@ impl Session {
         self.player.token_end = token_end(&claims);
         self.player.contents = claims.contents.map(Vec::into_boxed_slice);
         self.token_deadline = deadline(self.player.token_end);
-        Ok(())
+        self.resume_tickets(line)
     }
 }
 

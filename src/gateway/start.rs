@@ -81,8 +81,9 @@ impl Session {
                     replaced,
                     generation,
                     started_at,
+                    limit,
                 } => {
-                    self.used = used;
+                    (self.used, self.operators_limit) = (used, limit);
                     let provisional = generation == Generation::NONE;
                     let outcome = match (provisional, replaced) {
                         (true, _) => Admission::Provisional,
@@ -110,7 +111,9 @@ impl Session {
                     refused,
                     holders,
                     line_open,
+                    limit,
                 } => {
+                    self.operators_limit = limit;
                     self.count(Admission::Denied, took);
                     self.say_denied(line, refused, &holders, line_open, choice.id.as_deref())?;
                     if self.player.on_limit != Mode::Ask || !self.player.entitlement.may_ask {
@@ -126,7 +129,7 @@ impl Session {
                     asked_again = true;
                     self.assume(ResumeSecret::generate());
                 }
-                Acquired::Ended(code) => return Err(Ending::from_elsewhere(code)),
+                Acquired::Ended(code) => return Err(self.ended_elsewhere(code)),
                 Acquired::Waiting { .. } => return Err(self.unavailable()),
             }
         }
@@ -162,7 +165,12 @@ impl Session {
             return Err(self.unavailable());
         };
         match answer {
-            Resumed::Moved { entry, used } => {
+            Resumed::Moved {
+                entry,
+                used,
+                limit: of_operators,
+            } => {
+                self.operators_limit = of_operators;
                 self.epoch = entry.epoch;
                 self.player.device = entry.device.clone();
                 self.used = used;
@@ -207,10 +215,7 @@ impl Session {
                 EndCode::StreamLimitReached.name()
             },
             rule: RULE,
-            slots: Slots {
-                used,
-                limit: entitlement.limit,
-            },
+            slots: Slots { used, ..self.slots() },
             holders: holders.iter().map(Entry::holder).collect(),
             may: &may,
         };

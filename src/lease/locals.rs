@@ -3,6 +3,7 @@
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, SessionId};
 
+use super::blocked::Blocked;
 use super::model::{Entry, Fence, Generation, Holding};
 use super::store::Mailbox;
 
@@ -12,6 +13,10 @@ pub trait Locals: Mailbox {
     fn holdings(&self, bucket: u16) -> Vec<(AccountKey, Holding)>;
     /// Whether the node has this session, also one that is only starting or ending.
     fn knows(&self, account: &AccountKey, session: SessionId) -> bool;
+    /// Whether the node holds a slot for this session, which it does not leave.
+    fn holds(&self, account: &AccountKey, session: SessionId) -> bool;
+    /// Accounts that were blocked when this node last heard of them.
+    fn heard_blocked(&self) -> &Blocked;
     /// The highest epoch under which the node holds this session; 0 when it does not.
     fn epoch(&self, account: &AccountKey, session: SessionId) -> u64;
     /// The store confirmed what is held under this fence.

@@ -6,9 +6,11 @@
 //! Called by: `gateway` (players) and `api` (operators).
 
 pub mod account;
+pub mod blocked;
 pub mod bucket;
 mod clock;
 mod ended;
+mod inquiry;
 mod keeper;
 pub mod locals;
 pub mod memory;
@@ -20,5 +22,6 @@ pub mod redis;
 mod rule;
 pub mod service;
 pub mod silence;
+mod standings;
 pub mod store;
 pub mod tenure;

@@ -162,6 +162,8 @@ pub enum Acquired {
         generation: Generation,
         /// When.
         started_at: Millis,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
     },
     /// No slot.
     Denied {
@@ -171,6 +173,8 @@ pub enum Acquired {
         holders: Vec<Entry>,
         /// Whether the line has a place.
         line_open: bool,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
     },
     /// A place in the line.
     Waiting {
@@ -179,7 +183,7 @@ pub enum Acquired {
         /// Whether a victim is about to go.
         taking_over: bool,
     },
-    /// This session has ended already: a late duplicate.
+    /// This session has ended already: a late duplicate. Or its account is blocked.
     Ended(EndCode),
 }
 
@@ -212,6 +216,8 @@ pub enum Resumed {
         entry: Entry,
         /// Slots taken.
         used: u32,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
     },
     /// It is held under this epoch, which was not the expected one.
     At(u64),
@@ -298,6 +304,40 @@ pub enum Order {
     Refuse(Fence),
 }
 
+/// What operators decided about an account. It stands above tokens and plans, on every node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// Whether nobody of the account may play.
+    pub blocked: bool,
+    /// Slots of the account, whatever its tokens and plans say.
+    pub limit: Option<u32>,
+}
+
+/// An operator's decision about an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nobody of the account plays or waits any more.
+    Block,
+    /// They may again.
+    Unblock,
+    /// So many slots, whatever tokens and plans say; none: as those say.
+    Limit {
+        /// The number.
+        limit: Option<u32>,
+        /// Whether sessions beyond it end, the newest first; otherwise it counts for new starts only.
+        enforce: bool,
+    },
+}
+
+/// What a decision came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The account as it stands now.
+    pub standing: Standing,
+    /// Sessions that it ends.
+    pub ended: u32,
+}
+
 /// Why the store did not decide. It says nothing about slots (rule 25).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotNow {
@@ -361,6 +401,12 @@ impl Entry {
             started_at: UNIX_EPOCH + Duration::from_millis(self.started_at),
             state: self.state,
         }
+    }
+
+    /// Whether it is this session's slot, which no order takes away.
+    #[must_use]
+    pub fn is_held_by(&self, session: SessionId) -> bool {
+        self.session == session && !matches!(self.mark, Some(Mark::Kick(_)))
     }
 
     /// The right to change it as it stands.

@@ -22,7 +22,7 @@ use super::clock::{jitter, tick};
 use super::ended::Ends;
 use super::locals::Locals;
 use super::model::{
-    Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Resume, Resumed,
+    Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Resume, Resumed,
 };
 use super::store::{Store, StoreError};
 use super::tenure::{OUTAGE, Tenure};
@@ -146,6 +146,10 @@ impl Service {
         let since = self.state(account).tenure().since();
         let answer = self.ask(account, || self.store.acquire(account, request)).await;
         match answer {
+            Ok(Acquired::Ended(EndCode::AccountBlocked)) => {
+                self.locals.heard_blocked().add(account);
+                answer
+            }
             Ok(Acquired::Granted { generation, .. }) if !self.vouches(account, since, generation) => {
                 let holding = Holding {
                     generation,
@@ -181,11 +185,13 @@ impl Service {
                 replaced: false,
                 generation: Generation::NONE,
                 started_at: self.clock(account),
+                limit: None,
             },
             Err(holders) => Acquired::Denied {
                 refused: false,
                 holders,
                 line_open: false,
+                limit: None,
             },
         }
     }
@@ -244,7 +250,8 @@ impl Service {
                 content: Arc::clone(&request.content),
                 ..holding.entry(holding.generation, holding.started_at)
             };
-            Resumed::Moved { entry, used }
+            let limit = None;
+            Resumed::Moved { entry, used, limit }
         })
     }
 
@@ -268,14 +275,6 @@ impl Service {
             }
         }
         answer.unwrap_or(Fenced::Done)
-    }
-
-    /// Gives an order about a session.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: unknown whether it was heard.
-    pub async fn order(&self, account: &AccountKey, order: Order) -> Result<Fenced, StoreError> {
-        self.ask(account, || self.store.order(account, order)).await
     }
 
     /// Tells what became of a session, and checkpoints it.
@@ -303,25 +302,9 @@ impl Service {
         Ok(held)
     }
 
-    /// The account's entries.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: the store is away.
-    pub async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError> {
-        self.ask(account, || self.store.list(account)).await
-    }
-
-    /// The accounts that have entries, at most `most`.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: the store is away.
-    pub async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
-        self.store.accounts(most).await
-    }
-
     /// Asks until there is an answer: renews the node's lease where that comes first, waits for a bucket that
     /// recovers, and repeats what went unanswered, which every question allows.
-    async fn ask<'q, T>(
+    pub(super) async fn ask<'q, T>(
         &self,
         account: &AccountKey,
         question: impl Fn() -> BoxFuture<'q, Result<T, StoreError>>,

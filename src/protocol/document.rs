@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::client::{ClientMessage, PlayState, decode};
 use super::close::{Advice, EndCode};
 use super::id::{ResumeSecret, SessionId};
-use super::server::{ErrorCode, Granted, Holder, Screen, ServerMessage, Slots, encode};
+use super::server::{ErrorCode, Granted, Holder, Screen, ServerMessage, Slots, TicketText, encode};
 use super::start::{MAX_CLASS_BYTES, PARAMETERS, Start};
 use super::{MAX_ID_BYTES, MAX_MESSAGE_BYTES, SUBPROTOCOL};
 use reading::{DOCUMENT, fences, rows, section};
@@ -86,6 +86,10 @@ fn server_messages() -> Vec<Value> {
         by,
         detail: "x",
     };
+    let ticket = TicketText {
+        token: "x",
+        expires_at: UNIX_EPOCH,
+    };
     let granted = Granted {
         session,
         slots,
@@ -94,9 +98,13 @@ fn server_messages() -> Vec<Value> {
         resume: "x",
         resumed: false,
         provisional: false,
-        // No node issues tickets yet.
-        ticket: None,
+        ticket: Some(ticket.clone()),
         server_time: UNIX_EPOCH,
+    };
+    // A node that issues no tickets.
+    let bare = Granted {
+        ticket: None,
+        ..granted.clone()
     };
     let denied = ServerMessage::Denied {
         code: "takeover_refused",
@@ -115,6 +123,8 @@ fn server_messages() -> Vec<Value> {
     };
     let all = [
         ServerMessage::Granted(granted),
+        ServerMessage::Granted(bare),
+        ServerMessage::Ticket(ticket),
         denied,
         ServerMessage::Waiting { position: 1 },
         ServerMessage::Slots(slots),
@@ -137,6 +147,7 @@ fn server_messages() -> Vec<Value> {
             | ServerMessage::Denied { .. }
             | ServerMessage::Waiting { .. }
             | ServerMessage::Slots(_)
+            | ServerMessage::Ticket(_)
             | ServerMessage::TakeoverRequest { .. }
             | ServerMessage::Ended { .. }
             | ServerMessage::Draining { .. }
@@ -177,7 +188,7 @@ fn check_values(value: &Value, path: &str) {
         Value::String(text) => match path {
             "session" => assert!(SessionId::parse(text).is_some(), "session: {text}"),
             "resume" => assert!(ResumeSecret::parse(text).is_some(), "resume: {text}"),
-            "started_at" | "server_time" => {
+            "started_at" | "server_time" | "expires_at" => {
                 let time = humantime::parse_rfc3339(text).unwrap();
                 assert_eq!(humantime::format_rfc3339_millis(time).to_string(), *text);
             }

@@ -1,5 +1,6 @@
 //! Messages from the server to the player.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
@@ -35,6 +36,8 @@ pub enum ServerMessage<'a> {
     },
     /// The account's slots changed.
     Slots(Slots),
+    /// The session's next ticket, in place of the one before.
+    Ticket(TicketText<'a>),
     /// Somebody asks for this player's slot.
     TakeoverRequest {
         /// Who.
@@ -83,21 +86,30 @@ pub struct Granted<'a> {
     pub resumed: bool,
     /// Whether the grant was made without the arbiter and may be taken back.
     pub provisional: bool,
-    /// The delivery ticket; none until the node issues tickets.
-    pub ticket: Option<Ticket<'a>>,
+    /// The playback ticket; none where the node issues none.
+    pub ticket: Option<TicketText<'a>>,
     /// The server's clock.
     #[serde(serialize_with = "rfc3339")]
     pub server_time: SystemTime,
 }
 
-/// A delivery ticket.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ticket<'a> {
+/// A playback ticket on the wire.
+#[derive(Clone, Serialize)]
+pub struct TicketText<'a> {
     /// The signed token.
     pub token: &'a str,
     /// Its end.
     #[serde(serialize_with = "rfc3339")]
     pub expires_at: SystemTime,
+}
+
+/// Hides the token, which is as good as the bytes that it opens.
+impl fmt::Debug for TicketText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketText")
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Slots of an account.

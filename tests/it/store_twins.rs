@@ -20,8 +20,8 @@ use usher::config::{self, Overrides};
 use usher::lease::account::{Account, Effects, Fact, Ground};
 use usher::lease::bucket::{Bucket, Lease, Step as Life};
 use usher::lease::model::{
-    Acquire, Device, Entry, Fence, Generation, Holding, Mark, Millis, NotNow, Order, Progress, Resume,
-    Waiter, Wish,
+    Acquire, Decision, Device, Entry, Fence, Generation, Holding, Mark, Millis, NotNow, Order, Progress,
+    Resume, Waiter, Wish,
 };
 use usher::lease::redis::mail::Mail;
 use usher::lease::redis::store::{Layout, Pinned, RedisStore};
@@ -71,6 +71,12 @@ enum Step {
     Refuse {
         player: Player,
         stale: u8,
+    },
+    Decide {
+        account: u8,
+        what: u8,
+        limit: u32,
+        enforce: bool,
     },
     Audit {
         holdings: Vec<Held>,
@@ -141,6 +147,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (held(), any::<bool>()).prop_map(|(holding, code)| Step::Release { holding, code }),
         2 => player().prop_map(|player| Step::Kick { player }),
         3 => (player(), 0..6u8).prop_map(|(player, stale)| Step::Refuse { player, stale }),
+        // Mostly taken back, so that the account plays on.
+        3 => (0..ACCOUNTS, 0..8u8, 0..4u32, any::<bool>()).prop_map(
+            |(account, what, limit, enforce)| Step::Decide { account, what, limit, enforce }
+        ),
         8 => vec(held(), 1..5).prop_map(|holdings| Step::Audit { holdings }),
         6 => owner.clone().prop_map(|owner| Step::Renew { owner }),
         3 => owner.prop_map(|owner| Step::Silence { owner }),
@@ -203,6 +213,12 @@ impl Expected {
         }
         if !account.line().is_empty() {
             table["line"] = account.line().iter().map(waiter_text).collect();
+        }
+        if account.standing().blocked {
+            table["blocked"] = json!(true);
+        }
+        if let Some(limit) = account.standing().limit {
+            table["limit"] = json!(limit);
         }
         for entry in account.entries() {
             let own = format!("{}/{}/{text}", keys::hex(entry.owner.0), entry.session);
@@ -609,6 +625,31 @@ impl<'a> Twins<'a> {
                 let epoch = fence.epoch + u64::from(*stale == 0);
                 self.order(account(player.0), Order::Refuse(Fence { epoch, ..fence }))
                     .await?;
+            }
+            Step::Decide {
+                account: number,
+                what,
+                limit,
+                enforce,
+            } => {
+                let (key, life) = (account(*number), self.life());
+                let decision = match what {
+                    0 => Decision::Block,
+                    1..=3 => Decision::Unblock,
+                    4 | 5 => Decision::Limit {
+                        limit: Some(*limit),
+                        enforce: *enforce,
+                    },
+                    _ => Decision::Limit {
+                        limit: None,
+                        enforce: *enforce,
+                    },
+                };
+                let redis = outcome(store.decide(&key, decision).await);
+                let rules = self.rule(&key, &life, None, |a, g, e| a.decide(decision, g, e));
+                same("decide", &redis, &Ok(rules))?;
+                let standing = outcome(store.standing(&key).await);
+                same("standing", &standing, &Ok(rules.standing))?;
             }
             Step::Audit { holdings } => {
                 let life = self.life();

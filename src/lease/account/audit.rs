@@ -75,6 +75,9 @@ impl Account {
         }
         // Every check of the limit first purges the account's dead entries (rule 13).
         self.purge_others(Some(session), ground, effects);
+        if self.standing.blocked {
+            return Ok(self.refuse(holding, EndCode::AccountBlocked, ground, effects));
+        }
         if holds(Rule::OneDevice) && !self.outlasts_own(holding, ground, effects) {
             return Ok(self.refuse(holding, EndCode::Moved, ground, effects));
         }
@@ -88,8 +91,9 @@ impl Account {
         } else {
             !holds(Rule::LateRepairConditional)
         };
-        let free = others < holding.limit as usize;
-        let makes_place = !unconditional && others == holding.limit as usize;
+        let limit = self.limit_of(holding.limit) as usize;
+        let free = others < limit;
+        let makes_place = !unconditional && others == limit;
         if unconditional || free || (makes_place && self.displace_younger(holding, ground, effects)) {
             let settles = if unconditional { 0 } else { ground.now + SETTLE_MS };
             if let Some(index) = self.index(session) {

@@ -55,7 +55,11 @@ impl Account {
         }
         loop {
             let used = self.used();
-            let Some(index) = self.line.iter().position(|w| !w.refused && used < w.limit) else {
+            let Some(index) = self
+                .line
+                .iter()
+                .position(|w| !w.refused && used < self.limit_of(w.limit))
+            else {
                 return;
             };
             let waiter = self.line.remove(index);

@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod abstraction;
 mod audit;
+mod decision;
 mod line;
 #[cfg(test)]
 mod properties;
@@ -21,7 +22,7 @@ use crate::protocol::id::{OwnerId, SessionId};
 use super::bucket::Leases;
 use super::model::{
     EPOCH_FOREVER, Entry, Fenced, Generation, Holding, Mark, Millis, NotNow, Order, Phase, Resume, Resumed,
-    Waiter,
+    Standing, Waiter,
 };
 use super::rule::{Rule, holds};
 
@@ -44,6 +45,7 @@ pub struct Account {
     entries: Vec<Entry>,
     line: Vec<Waiter>,
     tombstones: Vec<Tombstone>,
+    standing: Standing,
 }
 
 /// An ended session (rule 8).
@@ -166,7 +168,8 @@ impl Account {
     /// Whether nothing is left to remember.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.line.is_empty() && self.tombstones.is_empty()
+        let empty = self.entries.is_empty() && self.line.is_empty() && self.tombstones.is_empty();
+        empty && self.standing == Standing::default()
     }
 
     /// A return to a session on another socket.
@@ -209,6 +212,7 @@ impl Account {
             return Ok(Resumed::Moved {
                 entry: entry.clone(),
                 used,
+                limit: self.standing.limit,
             });
         }
         if entry.epoch != request.expected && holds(Rule::ResumeExpects) {
@@ -237,6 +241,7 @@ impl Account {
         Ok(Resumed::Moved {
             entry: entry.clone(),
             used,
+            limit: self.standing.limit,
         })
     }
 
@@ -330,14 +335,7 @@ impl Account {
         let entry = &mut self.entries[index];
         match order {
             Order::Kick { code, .. } => {
-                // An operator's word stands above a take-over, whose newcomer is granted by the same release.
-                if !matches!(entry.mark, Some(Mark::Kick(_))) {
-                    entry.mark = Some(Mark::Kick(code));
-                }
-                effects.looks.push(Look {
-                    session,
-                    owner: entry.owner,
-                });
+                kick(entry, code, effects);
                 Ok(Fenced::Done)
             }
             Order::Refuse(fence) => {
@@ -502,6 +500,17 @@ impl Account {
             until: now + TOMBSTONE_MS,
         });
     }
+}
+
+/// An operator's word stands above a take-over, whose newcomer is granted by the same release.
+fn kick(entry: &mut Entry, code: EndCode, effects: &mut Effects) {
+    if !matches!(entry.mark, Some(Mark::Kick(_))) {
+        entry.mark = Some(Mark::Kick(code));
+    }
+    effects.looks.push(Look {
+        session: entry.session,
+        owner: entry.owner,
+    });
 }
 
 /// The code with which a marked entry ends; none when it is not to end.

@@ -534,6 +534,7 @@ impl World {
                 replaced,
                 generation,
                 started_at,
+                ..
             }) => {
                 let entry = self.entry(session).unwrap().clone();
                 assert_eq!(used as usize, self.account.entries.len());
@@ -605,7 +606,7 @@ impl World {
             account.resume(&request, ground, effects)
         });
         match answer {
-            Ok(Resumed::Moved { entry, used }) => {
+            Ok(Resumed::Moved { entry, used, .. }) => {
                 let old = old.unwrap();
                 let repeated = old.attempt == Some(request.attempt) && old.owner == owner;
                 assert_eq!(

@@ -50,6 +50,10 @@ impl Account {
                 _ => self.granted(request.session, false),
             });
         }
+        if self.standing.blocked {
+            self.leave_line(request.session, effects);
+            return Ok(Acquired::Ended(EndCode::AccountBlocked));
+        }
         if ground.phase.recovering() {
             return Err(ground.recovering());
         }
@@ -64,7 +68,7 @@ impl Account {
         let replaced = self.replace_own(request, ground, effects);
         // A fresh start never passes a waiter who could have the slot (rule 20).
         self.hand_over(ground, effects);
-        if self.entry(request.session).is_none() && self.used() < request.limit {
+        if self.entry(request.session).is_none() && self.used() < self.limit_of(request.limit) {
             // Its limit may have risen while it waited: the victim that it asked may keep its slot.
             self.leave_line(request.session, effects);
             self.insert(fresh(request, ground), effects);
@@ -85,6 +89,7 @@ impl Account {
             replaced,
             generation: entry.map(|entry| entry.generation).unwrap_or_default(),
             started_at: entry.map_or(0, |entry| entry.started_at),
+            limit: self.standing.limit,
         }
     }
 
@@ -94,6 +99,7 @@ impl Account {
             refused,
             holders: self.entries.clone(),
             line_open,
+            limit: self.standing.limit,
         }
     }
 
@@ -155,7 +161,7 @@ impl Account {
         match request.wish {
             Wish::Slot => self.denied(request, false),
             // Who may have no slot at all would wait for ever.
-            Wish::Wait if request.limit == 0 || self.line.len() >= request.line as usize => {
+            Wish::Wait if self.limit_of(request.limit) == 0 || self.line.len() >= request.line as usize => {
                 self.denied(request, false)
             }
             Wish::Wait => self.enqueue(request, None, ground.now),

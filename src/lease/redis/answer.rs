@@ -9,8 +9,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, OwnerId};
 
 use super::super::model::{
-    Acquired, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress, Renewed,
-    Resumed,
+    Acquired, Decided, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress,
+    Renewed, Resumed, Standing,
 };
 use super::keys;
 use super::scripts::{Hex, SessionText};
@@ -92,10 +92,12 @@ pub(super) enum AcquireDone {
         replaced: bool,
         generation: Hex,
         started_at: Millis,
+        limit: Option<u32>,
     },
     Denied {
         refused: bool,
         line_open: bool,
+        limit: Option<u32>,
         #[serde(default)]
         holders: Vec<EntryText>,
     },
@@ -114,20 +116,24 @@ impl From<AcquireDone> for Acquired {
                 replaced,
                 generation,
                 started_at,
+                limit,
             } => Self::Granted {
                 used,
                 replaced,
                 generation: Generation(generation.0),
                 started_at,
+                limit,
             },
             AcquireDone::Denied {
                 refused,
                 line_open,
                 holders,
+                limit,
             } => Self::Denied {
                 refused,
                 holders: holders.into_iter().map(Entry::from).collect(),
                 line_open,
+                limit,
             },
             AcquireDone::Waiting {
                 position,
@@ -144,7 +150,11 @@ impl From<AcquireDone> for Acquired {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ResumeDone {
-    Moved { used: u32, entry: Box<EntryText> },
+    Moved {
+        used: u32,
+        entry: Box<EntryText>,
+        limit: Option<u32>,
+    },
     At(u64),
     Absent,
 }
@@ -152,9 +162,10 @@ pub(super) enum ResumeDone {
 impl From<ResumeDone> for Resumed {
     fn from(done: ResumeDone) -> Self {
         match done {
-            ResumeDone::Moved { used, entry } => Self::Moved {
+            ResumeDone::Moved { used, entry, limit } => Self::Moved {
                 entry: (*entry).into(),
                 used,
+                limit,
             },
             ResumeDone::At(epoch) => Self::At(epoch),
             ResumeDone::Absent => Self::Absent,
@@ -210,11 +221,45 @@ impl From<Verdict> for Held {
     }
 }
 
+#[derive(Clone, Copy, Default, Deserialize)]
+pub(super) struct StandingText {
+    blocked: bool,
+    limit: Option<u32>,
+}
+
+impl From<StandingText> for Standing {
+    fn from(text: StandingText) -> Self {
+        Self {
+            blocked: text.blocked,
+            limit: text.limit,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct DecideDone {
+    standing: StandingText,
+    ended: u32,
+}
+
+impl From<DecideDone> for Decided {
+    fn from(done: DecideDone) -> Self {
+        Self {
+            standing: done.standing.into(),
+            ended: done.ended,
+        }
+    }
+}
+
 /// What `list` answers: a part of it each time.
 #[derive(Deserialize)]
 pub(super) struct ListDone {
     #[serde(default)]
     pub(super) entries: Vec<EntryText>,
+    #[serde(default)]
+    pub(super) standing: StandingText,
+    #[serde(default)]
+    pub(super) lives: bool,
     #[serde(default)]
     pub(super) owned: Vec<(String, SessionText, u64)>,
     #[serde(default)]

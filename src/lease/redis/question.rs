@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
 
-use super::super::model::{Acquire, Device, Generation, Holding, Millis, Order, Resume, Wish};
+use super::super::model::{Acquire, Decision, Device, Generation, Holding, Millis, Order, Resume, Wish};
 use super::keys;
 use super::scripts::{Hex, SessionText};
 
@@ -119,6 +119,32 @@ impl<'a> MarkAsk<'a> {
 }
 
 #[derive(Serialize)]
+pub(super) struct DecideAsk<'a> {
+    account: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    enforce: bool,
+}
+
+impl<'a> DecideAsk<'a> {
+    pub(super) fn new(account: &'a str, decision: Decision) -> Self {
+        let (blocked, limit, enforce) = match decision {
+            Decision::Block => (Some(true), None, false),
+            Decision::Unblock => (Some(false), None, false),
+            Decision::Limit { limit, enforce } => (None, limit, enforce),
+        };
+        Self {
+            account,
+            blocked,
+            limit,
+            enforce,
+        }
+    }
+}
+
+#[derive(Serialize)]
 pub(super) struct AuditAsk<'a> {
     pub(super) sessions: Vec<AuditedSession<'a>>,
 }
@@ -135,6 +161,10 @@ pub(super) struct AuditedSession<'a> {
 pub(super) enum ListAsk<'a> {
     Account {
         account: &'a str,
+    },
+    Session {
+        account: &'a str,
+        session: SessionText,
     },
     Owned {
         owner: Hex,

@@ -42,6 +42,7 @@ script!(
     "Compares a node's sessions with the tables.",
     "lua/repair.lua"
 );
+script!(DECIDE, "decide", "Takes an operator's decision about an account.");
 script!(LIST, "list", "Reads.");
 
 /// The step of a script: see `lua/head.lua`.

@@ -431,6 +431,7 @@ fn simple(answer: Acquired) -> Answer {
             refused: false,
             holders,
             line_open,
+            ..
         } => {
             let player = |entry: &Entry| {
                 (0..PLAYERS)

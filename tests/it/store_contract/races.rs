@@ -89,7 +89,7 @@ pub(super) async fn resumes_at_once_have_an_epoch_each<B: Bench>(bench: B) {
     let epochs: BTreeSet<u64> = answers
         .iter()
         .map(|answer| match answer {
-            Resumed::Moved { entry, used: 1 } => entry.epoch,
+            Resumed::Moved { entry, used: 1, .. } => entry.epoch,
             other => panic!("{other:?}"),
         })
         .collect();

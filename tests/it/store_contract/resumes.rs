@@ -41,7 +41,7 @@ async fn resume(desk: &Desk, request: &Resume) -> Resumed {
 
 async fn moved(desk: &Desk, request: &Resume) -> (Entry, u32) {
     match resume(desk, request).await {
-        Resumed::Moved { entry, used } => (entry, used),
+        Resumed::Moved { entry, used, .. } => (entry, used),
         other => panic!("{request:?}: {other:?}"),
     }
 }

@@ -24,6 +24,7 @@ pub(super) async fn the_limit_is_kept_and_the_refused_is_told_who_plays<B: Bench
         refused,
         holders,
         line_open,
+        ..
     } = desk.acquire(&desk.start(4, Wish::Slot)).await
     else {
         panic!("the fourth is denied");
@@ -65,7 +66,8 @@ pub(super) async fn the_limit_is_the_requests_own<B: Bench>(bench: B) {
         Acquired::Denied {
             refused: false,
             holders: vec![],
-            line_open: true
+            line_open: true,
+            limit: None,
         }
     );
     desk.fill().await;
@@ -139,7 +141,8 @@ pub(super) async fn the_same_device_replaces_its_own_session<B: Bench>(bench: B)
             used: 3,
             replaced: true,
             generation: Generation::NONE,
-            started_at: 0
+            started_at: 0,
+            limit: None,
         }
     );
     desk.told(2).await;
@@ -239,6 +242,7 @@ pub(super) async fn a_grant_tells_its_time_and_the_life_of_the_data<B: Bench>(be
         replaced: false,
         generation: entry.generation,
         started_at: entry.started_at,
+        limit: None,
     };
     assert_eq!(first, expected);
     // A repetition tells when it began, not when it was repeated.

@@ -3,8 +3,9 @@
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2]: {account, session, owner, device: {id, name, class}, content, limit (slots), wish: "slot" | "wait" | "oldest"
 --   | "take_over", victim (of a take-over), consent (whether the victim is asked), line (most waiters)}
--- Outcomes: {granted: {used, replaced, generation, started_at (ms)}}
---   {denied: {refused, line_open, holders}}   {waiting: {position, taking_over}}   {ended: <code>}
+-- Outcomes: {granted: {used, replaced, generation, started_at (ms), limit}}
+--   {denied: {refused, line_open, holders, limit}}   {waiting: {position, taking_over}}   {ended: <code>}
+--   limit is the operators', absent when they set none; ended is also the answer of a blocked account
 --   recovering, renew_first, late: see head.lua
 
 local wrong = enter()
@@ -19,14 +20,16 @@ local function granted(replaced)
     return answer({
         granted = {
             used = #account.entries, replaced = replaced,
-            generation = entry.generation, started_at = entry.started,
+            generation = entry.generation, started_at = entry.started, limit = account.data.limit,
         },
     })
 end
 
 local function denied(refused)
     local holders = #account.entries > 0 and account.entries or nil
-    return answer({ denied = { refused = refused, line_open = #account.line < ask.line, holders = holders } })
+    return answer({
+        denied = { refused = refused, line_open = #account.line < ask.line, holders = holders, limit = account.data.limit },
+    })
 end
 
 local function waiting()
@@ -135,7 +138,7 @@ local function at_the_limit()
         if oldest then
             return take_over(oldest.session)
         end
-    elseif ask.wish == 'wait' and ask.limit > 0 and #account.line < ask.line then
+    elseif ask.wish == 'wait' and limit_of(account, ask.limit) > 0 and #account.line < ask.line then
         return enqueue()
     end
     return denied(false)
@@ -171,7 +174,10 @@ if at then
     end
     return granted(false)
 end
-if recovering then
+if account.data.blocked then
+    leave_line(account, session)
+    return answer({ ended = 'account_blocked' })
+elseif recovering then
     return not_yet()
 elseif not live(ask.owner) then
     return renew_first()
@@ -191,7 +197,7 @@ end
 local replaced = replace_own()
 -- A fresh start never passes a waiter who could have the slot (rule 20).
 hand_over(account)
-if not place_of(account.entries, session) and #account.entries < ask.limit then
+if not place_of(account.entries, session) and #account.entries < limit_of(account, ask.limit) then
     -- Its limit may have risen while it waited: the victim that it asked may keep its slot.
     leave_line(account, session)
     insert(account, fresh_entry(ask))

@@ -78,6 +78,11 @@ local function each_lease(bound, once)
     end
 end
 
+-- The server's mark of its life.
+local function server_life()
+    return step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
 -- Notices lost data, a store that was away and a clock that stepped back.
 local function enter()
     local marker = call('HMGET', MARKER, 'generation', 'server', 'second', 'opens', 'beat', 'buckets')
@@ -85,7 +90,7 @@ local function enter()
     if wrong then
         return wrong
     end
-    local server = step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+    local server = server_life()
     local beat = tonumber(marker[5] or nil)
     generation, second, opens = marker[1], tonumber(marker[3] or nil), tonumber(marker[4] or nil)
     local changed = true
@@ -196,7 +201,7 @@ local function save(account)
     for _, waiter in ipairs(account.line) do
         waiter.refreshed = nil
     end
-    if data.entries or data.line then
+    if data.entries or data.line or data.blocked or data.limit then
         call('HSET', ACCOUNTS, account.key, cjson.encode(data))
     else
         call('HDEL', ACCOUNTS, account.key)
@@ -405,6 +410,20 @@ local function finish(account, entry, code, at)
     record(account, entry, at, code)
 end
 
+-- An operator's word stands above a take-over, whose newcomer is granted by the same release.
+local function kick(account, entry, code)
+    if not (entry.mark and entry.mark.kick) then
+        entry.mark = { kick = code }
+        account.changed = true
+    end
+    look(account, entry)
+end
+
+-- The slots that count, of those that a token and its plan state: operators' word stands above them.
+local function limit_of(account, stated)
+    return account.data.limit or stated
+end
+
 -- The code with which a marked entry ends; nil when it is not to end.
 local function code_of(mark)
     if mark and mark.kick then
@@ -444,7 +463,7 @@ local function hand_over(account)
     local at = 1
     while account.line[at] do
         local waiter = account.line[at]
-        if waiter.refused or #account.entries >= waiter.limit then
+        if waiter.refused or #account.entries >= limit_of(account, waiter.limit) then
             at = at + 1
         else
             account.changed = true

@@ -92,6 +92,9 @@ local function reassert(account, holding)
     end
     -- Every check of the limit first purges the account's dead entries (rule 13).
     purge_others(account, session)
+    if account.data.blocked then
+        return refuse(account, holding, 'account_blocked')
+    end
     if not outlasts_own(account, holding) then
         return refuse(account, holding, 'moved')
     end
@@ -101,8 +104,8 @@ local function reassert(account, holding)
             others = others + 1
         end
     end
-    local certain = phase == 'first'
-    if certain or others < holding.limit or others == holding.limit and displace_younger(account, holding) then
+    local certain, limit = phase == 'first', limit_of(account, holding.limit)
+    if certain or others < limit or others == limit and displace_younger(account, holding) then
         local settles = not certain and now + step.settle or nil
         local at = place_of(account.entries, session)
         if at then

@@ -4,7 +4,7 @@
 -- ARGV[2]: {account, session, expected (epoch; 0 only asks for it), above (the
 --   highest epoch that the asking node knows), owner, device (id; absent: not named), content,
 --   attempt}
--- Outcomes: {moved: {used, entry}}   {at: <epoch>} it is held under another epoch   "absent" an ordinary start
+-- Outcomes: {moved: {used, entry, limit: the operators'}}   {at: <epoch>} it is held under another epoch   "absent" an ordinary start
 --   recovering, renew_first, late: see head.lua
 
 local wrong = enter()
@@ -34,7 +34,7 @@ elseif not recovering and old(entry) then
     hand_over(account)
     return answer('absent')
 elseif entry.attempt == ask.attempt and entry.owner == ask.owner then
-    return answer({ moved = { used = #account.entries, entry = entry } })
+    return answer({ moved = { used = #account.entries, entry = entry, limit = account.data.limit } })
 elseif entry.epoch ~= ask.expected then
     return answer({ at = entry.epoch })
 end
@@ -49,4 +49,4 @@ entry.state = 'playing'
 entry.owner, entry.epoch, entry.generation = ask.owner, math.max(entry.epoch, ask.above) + 1, generation
 entry.attempt, entry.content = ask.attempt, ask.content
 account.changed = true
-return answer({ moved = { used = #account.entries, entry = entry } })
+return answer({ moved = { used = #account.entries, entry = entry, limit = account.data.limit } })
