@@ -108,6 +108,7 @@ impl Node {
             metrics: Arc::clone(&metrics),
             tasks: TaskTracker::new(),
         });
+        gateway.count_rules(&gateway.policy.load());
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -209,7 +210,7 @@ impl Node {
     }
 
     /// Reads the certificates again and takes over what of a new configuration can change while running: plans,
-    /// limits, take-over and waiting rules, origins and the log level. The rest waits for a restart.
+    /// limits, rules, take-over and waiting rules, origins and the log level. The rest waits for a restart.
     ///
     /// # Errors
     /// What is wrong; the old settings stay then.
@@ -226,7 +227,7 @@ impl Node {
             log.set_level(&config.log.level).map_err(failed("log.level"))?;
         }
         self.api.origins.store(Arc::new(origins));
-        self.gateway.policy.store(Arc::new(Policy::new(config)));
+        self.gateway.govern(config);
         let restart = waiting_for_restart(&self.config, config);
         if !restart.is_empty() {
             tracing::warn!(
@@ -343,7 +344,20 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, AppError> {
 
 /// Keys whose new values wait for a restart.
 fn waiting_for_restart(old: &Config, new: &Config) -> Vec<String> {
-    const TAKEN_OVER: [&str; 6] = ["plans", "takeover", "waiting", "http", "lease.limit", "log.level"];
+    const TAKEN_OVER: [&str; 12] = [
+        "plans",
+        "rules",
+        "tags",
+        "exempt",
+        "devices",
+        "takeover",
+        "waiting",
+        "http",
+        "lease.limit",
+        "lease.shadow",
+        "lease.enforce_running",
+        "log.level",
+    ];
     let (old, new) = (config::leaves(old), config::leaves(new));
     let taken_over = |key: &str| {
         TAKEN_OVER.iter().any(|taken| {

@@ -7,8 +7,10 @@
 
 pub mod account;
 pub mod bucket;
+mod change;
 mod clock;
 mod ended;
+pub mod group;
 mod keeper;
 pub mod locals;
 pub mod memory;

@@ -45,7 +45,9 @@ const SCRIPT_SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 /// The scripts that Redis is asked to run.
-const SCRIPTS: &[&str] = &["renew", "acquire", "resume", "release", "mark", "audit", "list"];
+const SCRIPTS: &[&str] = &[
+    "renew", "acquire", "resume", "switch", "release", "mark", "audit", "list",
+];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
     "closed",

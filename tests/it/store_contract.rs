@@ -19,6 +19,7 @@ mod twin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use usher::lease::group::Terms;
 use usher::lease::memory::Memory;
 use usher::lease::model::{
     Acquire, Acquired, Device, Entry, Fence, Fenced, Generation, Held, Holding, Mark, Millis, NotNow, Order,
@@ -132,6 +133,7 @@ impl Desk {
             device: device(number),
             content: format!("m{number}").into(),
             limit: 3,
+            terms: Terms::default(),
             wish,
             consent: false,
             line: LINE,
@@ -289,11 +291,17 @@ fn device(number: u8) -> Arc<Device> {
 
 fn plain(answer: Acquired) -> Acquired {
     match answer {
-        Acquired::Granted { used, replaced, .. } => Acquired::Granted {
+        Acquired::Granted {
+            used,
+            replaced,
+            shadowed,
+            ..
+        } => Acquired::Granted {
             used,
             replaced,
             generation: Generation::NONE,
             started_at: 0,
+            shadowed,
         },
         other => other,
     }
@@ -305,6 +313,7 @@ const fn granted(used: u32) -> Acquired {
         replaced: false,
         generation: Generation::NONE,
         started_at: 0,
+        shadowed: Vec::new(),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, OwnerId};
 
 use super::super::model::{
-    Acquired, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress, Renewed,
-    Resumed,
+    Acquired, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress, Refusal,
+    Renewed, Resumed, Switched,
 };
 use super::keys;
 use super::scripts::{Hex, SessionText};
@@ -92,9 +92,12 @@ pub(super) enum AcquireDone {
         replaced: bool,
         generation: Hex,
         started_at: Millis,
+        #[serde(default)]
+        shadowed: Vec<Box<str>>,
     },
     Denied {
         refused: bool,
+        refusal: RefusalText,
         line_open: bool,
         #[serde(default)]
         holders: Vec<EntryText>,
@@ -114,18 +117,22 @@ impl From<AcquireDone> for Acquired {
                 replaced,
                 generation,
                 started_at,
+                shadowed,
             } => Self::Granted {
                 used,
                 replaced,
                 generation: Generation(generation.0),
                 started_at,
+                shadowed,
             },
             AcquireDone::Denied {
                 refused,
+                refusal,
                 line_open,
                 holders,
             } => Self::Denied {
                 refused,
+                refusal: refusal.into(),
                 holders: holders.into_iter().map(Entry::from).collect(),
                 line_open,
             },
@@ -141,11 +148,60 @@ impl From<AcquireDone> for Acquired {
     }
 }
 
+/// The rule that refused.
+#[derive(Deserialize)]
+pub(super) struct RefusalText {
+    rule: Box<str>,
+    used: u32,
+    limit: u32,
+    slots: u32,
+    may_take_over: bool,
+}
+
+impl From<RefusalText> for Refusal {
+    fn from(text: RefusalText) -> Self {
+        Self {
+            rule: text.rule,
+            used: text.used,
+            limit: text.limit,
+            slots: text.slots,
+            may_take_over: text.may_take_over,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SwitchDone {
+    Done,
+    Refused {
+        refusal: RefusalText,
+        #[serde(default)]
+        holders: Vec<EntryText>,
+    },
+    NotYours,
+    Gone,
+}
+
+impl From<SwitchDone> for Switched {
+    fn from(done: SwitchDone) -> Self {
+        match done {
+            SwitchDone::Done => Self::Done,
+            SwitchDone::Refused { refusal, holders } => Self::Refused {
+                refusal: refusal.into(),
+                holders: holders.into_iter().map(Entry::from).collect(),
+            },
+            SwitchDone::NotYours => Self::NotYours,
+            SwitchDone::Gone => Self::Gone,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ResumeDone {
     Moved { used: u32, entry: Box<EntryText> },
-    At(u64),
+    At { epoch: u64, device: DeviceText },
     Absent,
 }
 
@@ -156,7 +212,10 @@ impl From<ResumeDone> for Resumed {
                 entry: (*entry).into(),
                 used,
             },
-            ResumeDone::At(epoch) => Self::At(epoch),
+            ResumeDone::At { epoch, device } => Self::At {
+                epoch,
+                device: device.into(),
+            },
             ResumeDone::Absent => Self::Absent,
         }
     }
@@ -258,6 +317,11 @@ pub(super) struct EntryText {
     mark: Option<MarkText>,
     #[serde(default)]
     settles: Millis,
+    /// Absent in entries of versions without groups.
+    #[serde(default)]
+    groups: Vec<Arc<str>>,
+    #[serde(default)]
+    exempt: bool,
 }
 
 impl From<EntryText> for Entry {
@@ -279,6 +343,8 @@ impl From<EntryText> for Entry {
             attempt: text.attempt.map(|attempt| Attempt(attempt.0)),
             mark: text.mark.map(Mark::from),
             settles: text.settles,
+            groups: text.groups,
+            exempt: text.exempt,
         }
     }
 }

@@ -19,12 +19,15 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId, random};
 
 use super::super::model::{
     Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Millis, Order, Renewed, Resume,
-    Resumed,
+    Resumed, Switch, Switched,
 };
 use super::super::store::{Audited, Store, StoreError};
-use super::answer::{AcquireDone, AuditDone, FencedText, ListDone, NotNowText, RenewDone, Reply, ResumeDone};
+use super::answer::{
+    AcquireDone, AuditDone, FencedText, ListDone, NotNowText, RenewDone, Reply, ResumeDone, SwitchDone,
+};
 use super::question::{
     AcquireAsk, AuditAsk, AuditedSession, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk, ResumeAsk,
+    SwitchAsk,
 };
 use super::refusals::Refusals;
 use super::scripts::{self, Hex, StepText};
@@ -48,7 +51,7 @@ const MAX_SCANS: u32 = 1_000;
 /// Slots in Redis.
 pub struct RedisStore {
     link: Link,
-    keys: Vec<[String; 9]>,
+    keys: Vec<[String; keys::COUNT]>,
     layout: Layout,
     /// Redis's clock, and when it said so.
     clock: Mutex<Option<(Millis, Instant)>>,
@@ -268,6 +271,13 @@ impl Store for RedisStore {
         let (bucket, text) = (self.bucket(account), keys::account(account));
         let ask = ResumeAsk::new(&text, request);
         let done: ResumeDone = self.run_in_time(&scripts::RESUME, bucket, &ask).await?;
+        Ok(done.into())
+    }
+
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        let (bucket, text) = (self.bucket(account), keys::account(account));
+        let ask = SwitchAsk::new(&text, request);
+        let done: SwitchDone = self.run_in_time(&scripts::SWITCH, bucket, &ask).await?;
         Ok(done.into())
     }
 
