@@ -31,6 +31,8 @@ mod redis_link;
 mod refusals;
 mod resources;
 mod rooms;
+mod rule_histories;
+mod rules;
 mod sessions;
 mod silence;
 mod store_contract;
