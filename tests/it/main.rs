@@ -19,6 +19,8 @@ mod balancer;
 mod browser;
 mod cli;
 mod conformance;
+mod consent;
+mod consent;
 mod deploy;
 mod doors;
 mod frames;
