@@ -113,6 +113,7 @@ impl Node {
             metrics: Arc::clone(&metrics),
             tasks: TaskTracker::new(),
         });
+        gateway.count_rules(&gateway.policy.load());
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),

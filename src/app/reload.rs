@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
-use crate::lease::policy::Policy;
 use crate::net::origin::Origins;
 
 use super::{AppError, Node, failed, report_expiry};
 
 impl Node {
     /// Reads the certificates and the installation's own keys again and takes over what of a new configuration can
-    /// change while running: plans, limits, take-over and waiting rules, tickets, origins and the log level. The rest
-    /// waits for a restart.
+    /// change while running: plans, limits, rules, take-over and waiting rules, tickets, origins and the log level. The
+    /// rest waits for a restart.
     ///
     /// # Errors
     /// What is wrong; the old settings stay then.
@@ -39,7 +38,7 @@ impl Node {
         }
         self.api.origins.store(Arc::new(origins));
         self.gateway.tickets.store(Arc::new(config.tickets.clone()));
-        self.gateway.policy.store(Arc::new(Policy::new(config)));
+        self.gateway.govern(config);
         let restart = waiting_for_restart(&self.config, config);
         if !restart.is_empty() {
             tracing::warn!(
@@ -53,13 +52,19 @@ impl Node {
 
 /// Keys whose new values wait for a restart.
 fn waiting_for_restart(old: &Config, new: &Config) -> Vec<String> {
-    const TAKEN_OVER: [&str; 9] = [
+    const TAKEN_OVER: [&str; 15] = [
         "plans",
+        "rules",
+        "tags",
+        "exempt",
+        "devices",
         "takeover",
         "waiting",
         "http",
         "tickets",
         "lease.limit",
+        "lease.shadow",
+        "lease.enforce_running",
         "log.level",
         "auth.signing_key",
         "auth.rotation_keys",

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{RedisUrl, Secret};
+use super::{Devices, Exempt, GroupRule, RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,6 +31,14 @@ pub struct Config {
     pub tickets: Tickets,
     /// Limits by plan name (token claim `plan`).
     pub plans: BTreeMap<String, Plan>,
+    /// Limits beside the account's total, by name.
+    pub rules: BTreeMap<String, GroupRule>,
+    /// Tags with the contents that have them; a `*` at the end stands for any rest.
+    pub tags: BTreeMap<String, Vec<String>>,
+    /// What plays and takes no slot.
+    pub exempt: Exempt,
+    /// What is known about devices.
+    pub devices: Devices,
     /// The session lease.
     pub lease: Lease,
     /// What a refused player may do.
@@ -217,6 +225,10 @@ pub enum Mode {
 pub struct Lease {
     /// Concurrent streams of an account whose token and plan name none.
     pub limit: u32,
+    /// Whether the account's total refuses nobody and only counts what it would have refused.
+    pub shadow: bool,
+    /// Whether sessions beyond a lowered limit end, newest first.
+    pub enforce_running: bool,
     /// Silence that ends a session; the node pings after half of it.
     #[serde(with = "super::section::duration")]
     pub period: Duration,

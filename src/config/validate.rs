@@ -13,7 +13,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Redis, RedisServers};
+use super::{Config, Redis, RedisServers, rules_validate};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -36,7 +36,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Paths of settings with what is wrong about them.
 #[derive(Default)]
-struct Problems(Vec<(String, String)>);
+pub(super) struct Problems(Vec<(String, String)>);
 
 /// Everything wrong with the values of `config`: path and message.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
@@ -44,6 +44,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     listeners(config, &mut found);
     auth(config, &mut found);
     slots(config, &mut found);
+    rules_validate::check(config, &mut found);
     redis(&config.redis, &mut found);
     limits(config, &mut found);
     drain(config, &mut found);
@@ -73,13 +74,13 @@ pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
 }
 
 impl Problems {
-    fn check(&mut self, path: impl Display, holds: bool, message: impl Display) {
+    pub(super) fn check(&mut self, path: impl Display, holds: bool, message: impl Display) {
         if !holds {
             self.0.push((path.to_string(), message.to_string()));
         }
     }
 
-    fn range<T: Copy + PartialOrd + Debug>(
+    pub(super) fn range<T: Copy + PartialOrd + Debug>(
         &mut self,
         path: impl Display,
         value: T,
@@ -89,7 +90,7 @@ impl Problems {
         self.check(path, allowed.contains(&value), message);
     }
 
-    fn span(&mut self, path: impl Display, value: Duration, allowed: RangeInclusive<Duration>) {
+    pub(super) fn span(&mut self, path: impl Display, value: Duration, allowed: RangeInclusive<Duration>) {
         let [least, most] = [allowed.start(), allowed.end()].map(|d| humantime::format_duration(*d));
         self.check(
             path,

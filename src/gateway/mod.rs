@@ -34,6 +34,9 @@ use crate::telemetry::Metrics;
 use player::Player;
 use registry::Registry;
 
+/// Every session has taken its new limits within this time; one that has not does so by the audit of each minute.
+const NOTICE: Duration = Duration::from_secs(1);
+
 /// What the sessions of a node share.
 pub struct Gateway {
     /// Who may play.
@@ -78,6 +81,31 @@ impl Timing {
 }
 
 impl Gateway {
+    /// Takes the limits of a new configuration: starts are judged by them at once, those who play within one audit.
+    pub fn govern(&self, config: &Config) {
+        let policy = Policy::new(config);
+        self.count_rules(&policy);
+        self.policy.store(Arc::new(policy));
+        for seat in self.registry.seats() {
+            seat.tell(|news| news.policy = true);
+        }
+        if self.lease.is_shared() {
+            let lease = Arc::clone(&self.lease);
+            self.tasks.spawn(async move {
+                // The sessions look at their new limits first.
+                tokio::time::sleep(NOTICE).await;
+                lease.audit_soon();
+            });
+        }
+    }
+
+    /// Every rule's refusals are counted from zero on.
+    pub fn count_rules(&self, policy: &Policy) {
+        for label in policy.labels() {
+            self.metrics.denials_total.begin_configured(&label);
+        }
+    }
+
     /// Runs a player's session on a task of its own. What the handshake needed is gone by then: only the task's
     /// small future stays for as long as the player plays.
     pub fn open(self: &Arc<Self>, handover: Handover, player: Player) {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Claims, Rejected, Scope};
 use crate::config::Secret;
+use crate::lease::group::Terms;
 use crate::lease::model::{Acquire, Fence, Generation, Holding, Wish};
 use crate::net::stream::Handover;
 use crate::protocol::id::{ResumeSecret, SessionId};
@@ -49,6 +50,8 @@ pub(super) struct Session {
     pub(super) used: u32,
     /// The operators' limit of the account when the session began, which stands above the token's.
     pub(super) operators_limit: Option<u32>,
+    /// What it counts in beside them.
+    pub(super) terms: Terms,
     /// What a granted session counts as; none before.
     pub(super) granted: Option<Grant>,
     bad_messages: u8,
@@ -98,6 +101,7 @@ impl Session {
             ticket_due: None,
             used: 0,
             operators_limit: None,
+            terms: player.terms(&gateway.policy.load(), &player.device, &player.content),
             granted: None,
             bad_messages: 0,
             check: None,
@@ -147,6 +151,7 @@ impl Session {
             device: self.player.device.clone(),
             content: self.player.content.clone(),
             limit: self.player.entitlement.limit,
+            terms: self.terms.clone(),
             wish,
             consent: policy.consent,
             line: policy.line,
@@ -290,13 +295,36 @@ impl Session {
             return self.say_error(line, ErrorCode::ContentForbidden, detail, id);
         }
         self.pardon();
-        self.player.entitlement = self.gateway.policy.load().entitlement(&claims);
-        let limit = self.player.entitlement.limit;
-        self.seat.change(|holding| holding.limit = limit);
+        self.player.plan = claims.plan.clone();
+        self.player.streams = claims.streams;
+        self.player.profile = claims.profile.clone();
+        self.reconsider();
         self.player.token_end = token_end(&claims);
         self.player.contents = claims.contents.map(Vec::into_boxed_slice);
         self.token_deadline = deadline(self.player.token_end);
         self.resume_tickets(line)
+    }
+}
+
+impl Session {
+    /// Takes the limits that the policy and the token give now; true when they are others than before. Who plays keeps
+    /// its place: the next audit writes down what it counts in, and ends it where the policy says so.
+    pub(super) fn reconsider(&mut self) -> bool {
+        let policy = self.gateway.policy.load();
+        let player = &mut self.player;
+        let limit = player.entitlement.limit;
+        player.entitlement = policy.entitlement_of(player.plan.as_deref(), player.streams);
+        let terms = player.terms(&policy, &player.device, &player.content);
+        let changed = player.entitlement.limit != limit || terms != self.terms;
+        let limit = player.entitlement.limit;
+        if changed {
+            self.terms = terms.clone();
+            self.seat.change(|holding| {
+                holding.limit = limit;
+                holding.terms = terms;
+            });
+        }
+        changed
     }
 }
 

@@ -17,7 +17,7 @@ use super::account::{Account, Effects, Ground};
 use super::bucket::{Bucket, Step, Upkeep};
 use super::model::{
     Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed,
-    Resume, Resumed, Standing,
+    Resume, Resumed, Standing, Switch, Switched,
 };
 use super::standings::Standings;
 use super::store::{Audited, Mailbox, Store, StoreError};
@@ -97,7 +97,7 @@ impl Memory {
         rule: impl FnOnce(&mut Account, &Ground<'_>, &mut Effects) -> T,
     ) -> T {
         let mut bucket = self.lock(self.bucket(key));
-        let used = |bucket: &Bucket| bucket.account(key).map_or(0, |account| account.entries().len());
+        let used = |bucket: &Bucket| bucket.account(key).map_or(0, Account::used);
         let (before, mut effects) = (used(&bucket), Effects::default());
         let answer = bucket.step(key, &self.now(), &mut effects, rule);
         let after = used(&bucket);
@@ -105,12 +105,12 @@ impl Memory {
         answer
     }
 
-    fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<usize>) {
+    fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<u32>) {
         for look in &effects.looks {
             self.mailbox.look(key, look.owner, look.session);
         }
         if let Some(used) = used {
-            self.mailbox.slots(key, u32::try_from(used).unwrap_or(u32::MAX));
+            self.mailbox.slots(key, used);
         }
     }
 }
@@ -143,6 +143,12 @@ impl Store for Memory {
     async fn resume(&self, account: &AccountKey, request: &Resume) -> Result<Resumed, StoreError> {
         Ok(self.step(account, |table, ground, effects| {
             table.resume(request, ground, effects)
+        })?)
+    }
+
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        Ok(self.step(account, |table, ground, effects| {
+            table.switch(request, ground, effects)
         })?)
     }
 

@@ -8,8 +8,10 @@
 pub mod account;
 pub mod blocked;
 pub mod bucket;
+mod change;
 mod clock;
 mod ended;
+pub mod group;
 mod inquiry;
 mod keeper;
 pub mod locals;

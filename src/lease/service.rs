@@ -20,6 +20,7 @@ use crate::telemetry::Metrics;
 
 use super::clock::{jitter, tick};
 use super::ended::Ends;
+use super::group::TermsOf;
 use super::locals::Locals;
 use super::model::{
     Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Resume, Resumed,
@@ -185,14 +186,10 @@ impl Service {
                 replaced: false,
                 generation: Generation::NONE,
                 started_at: self.clock(account),
+                shadowed: Vec::new(),
                 limit: None,
             },
-            Err(holders) => Acquired::Denied {
-                refused: false,
-                holders,
-                line_open: false,
-                limit: None,
-            },
+            Err(denied) => *denied,
         }
     }
 
@@ -207,7 +204,7 @@ impl Service {
         estimated.unwrap_or_else(|| Millis::try_from(wall().as_millis()).unwrap_or_default())
     }
 
-    /// Moves a session to another socket. `limit`: the account's slots, as its player's token and plan say.
+    /// Moves a session to another socket. `terms`: what it counts in from now on, which its device decides too.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nobody can tell.
@@ -215,7 +212,7 @@ impl Service {
         &self,
         account: &AccountKey,
         request: &Resume,
-        limit: u32,
+        terms: TermsOf<'_>,
     ) -> Result<Resumed, StoreError> {
         let ended = self.state(account).ends.epoch(request.session);
         let mut request = Resume {
@@ -227,13 +224,17 @@ impl Service {
         for _ in 0..8 {
             let answer = self.ask(account, || self.store.resume(account, &request)).await;
             match answer {
-                Ok(Resumed::At(epoch)) => request.expected = epoch,
+                Ok(Resumed::At { epoch, device }) => {
+                    request.expected = epoch;
+                    request.terms = terms(&device);
+                }
                 Ok(Resumed::Moved { ref entry, .. }) if !self.vouches(account, since, entry.generation) => {
-                    self.confirm_late(account, &Holding::of(entry, limit)).await?;
+                    let holding = Holding::of(entry, request.limit, request.terms.clone());
+                    self.confirm_late(account, &holding).await?;
                     return answer;
                 }
                 Err(StoreError::Unavailable) if self.outage.admit == Admit::Local => {
-                    return Ok(self.move_here(account, &request));
+                    return Ok(self.move_here(account, &request, terms));
                 }
                 answer => return answer,
             }
@@ -241,13 +242,16 @@ impl Service {
         Err(StoreError::Unavailable)
     }
 
-    fn move_here(&self, account: &AccountKey, request: &Resume) -> Resumed {
+    fn move_here(&self, account: &AccountKey, request: &Resume, terms: TermsOf<'_>) -> Resumed {
         let moved = self
             .locals
             .move_here(account, request.session, request.device.as_deref());
         moved.map_or(Resumed::Absent, |(holding, used)| {
+            let terms = terms(&holding.device);
             let entry = Entry {
                 content: Arc::clone(&request.content),
+                groups: terms.keys(),
+                exempt: terms.exempt,
                 ..holding.entry(holding.generation, holding.started_at)
             };
             let limit = None;

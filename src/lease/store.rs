@@ -7,7 +7,7 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::model::{
     Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, NotNow, Order,
-    Renewed, Resume, Resumed, Standing,
+    Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 
 /// Why a store did not answer. It says nothing about slots: an error is never absence (rule 25).
@@ -53,6 +53,8 @@ pub trait Store: Send + Sync + 'static {
     async fn acquire(&self, account: &AccountKey, request: &Acquire) -> Result<Acquired, StoreError>;
     /// Moves a session to another socket.
     async fn resume(&self, account: &AccountKey, request: &Resume) -> Result<Resumed, StoreError>;
+    /// Moves a session to another content and its groups, or tells which rule has no place for it there.
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError>;
     /// Ends a session or a wait.
     async fn release(
         &self,

@@ -30,12 +30,13 @@ const CLIENT_TYPES: [&str; 7] = [
     "stop",
 ];
 
-const ERROR_CODES: [ErrorCode; 6] = [
+const ERROR_CODES: [ErrorCode; 7] = [
     ErrorCode::BadMessage,
     ErrorCode::UnknownType,
     ErrorCode::BadState,
     ErrorCode::BadToken,
     ErrorCode::ContentForbidden,
+    ErrorCode::StreamLimitReached,
     ErrorCode::Unavailable,
 ];
 
@@ -60,6 +61,7 @@ fn error_name(code: ErrorCode) -> &'static str {
         ErrorCode::BadState => "bad_state",
         ErrorCode::BadToken => "bad_token",
         ErrorCode::ContentForbidden => "content_forbidden",
+        ErrorCode::StreamLimitReached => "stream_limit_reached",
         ErrorCode::Unavailable => "unavailable",
     }
 }
@@ -138,6 +140,13 @@ fn server_messages() -> Vec<Value> {
         ServerMessage::Draining {
             reconnect_within_ms: 1,
         },
+        ServerMessage::SwitchRefused {
+            code: ErrorCode::StreamLimitReached,
+            rule: "sports",
+            slots,
+            holders: vec![holder(Some("x")), holder(None)],
+            detail: "x",
+        },
         error,
     ];
     for message in &all {
@@ -151,6 +160,7 @@ fn server_messages() -> Vec<Value> {
             | ServerMessage::TakeoverRequest { .. }
             | ServerMessage::Ended { .. }
             | ServerMessage::Draining { .. }
+            | ServerMessage::SwitchRefused { .. }
             | ServerMessage::Error { .. } => {}
         }
     }

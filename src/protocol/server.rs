@@ -22,9 +22,9 @@ pub enum ServerMessage<'a> {
         code: &'static str,
         /// The rule that refused.
         rule: &'a str,
-        /// The account's slots.
+        /// What the rule counts: for `account` the account's slots.
         slots: Slots,
-        /// Who is watching.
+        /// Who is watching and counts in the rule.
         holders: Vec<Holder>,
         /// What the player may do about it: `takeover`, `wait`.
         may: &'a [&'static str],
@@ -59,6 +59,20 @@ pub enum ServerMessage<'a> {
     Draining {
         /// Reconnect at a random moment within this time, in milliseconds.
         reconnect_within_ms: u64,
+    },
+    /// A rule has no place for the content of a `switch`; the session plays on as before.
+    #[serde(rename = "error")]
+    SwitchRefused {
+        /// `stream_limit_reached`.
+        code: ErrorCode,
+        /// The rule that refused.
+        rule: &'a str,
+        /// What the rule counts.
+        slots: Slots,
+        /// Who counts in it.
+        holders: Vec<Holder>,
+        /// For people.
+        detail: &'a str,
     },
     /// A message of the player could not be used; the session goes on.
     Error {
@@ -164,6 +178,8 @@ pub enum ErrorCode {
     BadToken,
     /// The token does not allow this content.
     ContentForbidden,
+    /// A rule has no place for what was asked; the session plays on as before.
+    StreamLimitReached,
     /// The server could not do it just now; try again.
     Unavailable,
 }

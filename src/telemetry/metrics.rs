@@ -46,7 +46,7 @@ const SCRIPT_SECONDS: &[f64] = &[
 ];
 /// The scripts that Redis is asked to run.
 const SCRIPTS: &[&str] = &[
-    "renew", "acquire", "resume", "release", "mark", "decide", "audit", "list",
+    "renew", "acquire", "resume", "switch", "release", "mark", "decide", "audit", "list",
 ];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[

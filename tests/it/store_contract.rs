@@ -20,6 +20,7 @@ mod twin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use usher::lease::group::Terms;
 use usher::lease::memory::Memory;
 use usher::lease::model::{
     Acquire, Acquired, Device, Entry, Fence, Fenced, Generation, Held, Holding, Mark, Millis, NotNow, Order,
@@ -133,6 +134,7 @@ impl Desk {
             device: device(number),
             content: format!("m{number}").into(),
             limit: 3,
+            terms: Terms::default(),
             wish,
             consent: false,
             line: LINE,
@@ -294,6 +296,7 @@ fn plain(answer: Acquired) -> Acquired {
             used,
             replaced,
             limit,
+            shadowed,
             ..
         } => Acquired::Granted {
             used,
@@ -301,6 +304,7 @@ fn plain(answer: Acquired) -> Acquired {
             generation: Generation::NONE,
             started_at: 0,
             limit,
+            shadowed,
         },
         other => other,
     }
@@ -313,6 +317,7 @@ const fn granted(used: u32) -> Acquired {
         generation: Generation::NONE,
         started_at: 0,
         limit: None,
+        shadowed: Vec::new(),
     }
 }
 
@@ -384,6 +389,7 @@ macro_rules! store_contract {
             decisions::a_block_ends_players_and_waiters_and_lets_nobody_in,
             decisions::a_session_granted_without_the_store_does_not_come_back_to_a_blocked_account,
             decisions::an_operators_limit_counts_for_starts_waiters_and_the_surplus,
+            decisions::operators_word_stands_above_the_rules,
             fences::only_the_present_owner_and_epoch_change_a_session,
             fences::what_is_absent_is_gone,
             fences::a_higher_epoch_wins,

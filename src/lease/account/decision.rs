@@ -54,7 +54,8 @@ impl Account {
     fn end_surplus(&mut self, limit: u32, effects: &mut Effects) -> u32 {
         let mut ended = 0;
         loop {
-            let staying = self.entries.iter_mut().filter(|entry| promised(entry).is_none());
+            let staying = self.entries.iter_mut();
+            let staying = staying.filter(|entry| !entry.exempt && promised(entry).is_none());
             let mut staying: Vec<_> = staying.collect();
             if staying.len() <= limit as usize {
                 return ended;

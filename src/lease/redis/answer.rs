@@ -10,7 +10,7 @@ use crate::protocol::id::{Attempt, OwnerId};
 
 use super::super::model::{
     Acquired, Decided, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress,
-    Renewed, Resumed, Standing,
+    Refusal, Renewed, Resumed, Standing, Switched,
 };
 use super::keys;
 use super::scripts::{Hex, SessionText};
@@ -93,9 +93,12 @@ pub(super) enum AcquireDone {
         generation: Hex,
         started_at: Millis,
         limit: Option<u32>,
+        #[serde(default)]
+        shadowed: Vec<Box<str>>,
     },
     Denied {
         refused: bool,
+        refusal: RefusalText,
         line_open: bool,
         limit: Option<u32>,
         #[serde(default)]
@@ -117,20 +120,24 @@ impl From<AcquireDone> for Acquired {
                 generation,
                 started_at,
                 limit,
+                shadowed,
             } => Self::Granted {
                 used,
                 replaced,
                 generation: Generation(generation.0),
                 started_at,
                 limit,
+                shadowed,
             },
             AcquireDone::Denied {
                 refused,
+                refusal,
                 line_open,
                 holders,
                 limit,
             } => Self::Denied {
                 refused,
+                refusal: refusal.into(),
                 holders: holders.into_iter().map(Entry::from).collect(),
                 line_open,
                 limit,
@@ -147,6 +154,55 @@ impl From<AcquireDone> for Acquired {
     }
 }
 
+/// The rule that refused.
+#[derive(Deserialize)]
+pub(super) struct RefusalText {
+    rule: Box<str>,
+    used: u32,
+    limit: u32,
+    slots: u32,
+    may_take_over: bool,
+}
+
+impl From<RefusalText> for Refusal {
+    fn from(text: RefusalText) -> Self {
+        Self {
+            rule: text.rule,
+            used: text.used,
+            limit: text.limit,
+            slots: text.slots,
+            may_take_over: text.may_take_over,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SwitchDone {
+    Done,
+    Refused {
+        refusal: RefusalText,
+        #[serde(default)]
+        holders: Vec<EntryText>,
+    },
+    NotYours,
+    Gone,
+}
+
+impl From<SwitchDone> for Switched {
+    fn from(done: SwitchDone) -> Self {
+        match done {
+            SwitchDone::Done => Self::Done,
+            SwitchDone::Refused { refusal, holders } => Self::Refused {
+                refusal: refusal.into(),
+                holders: holders.into_iter().map(Entry::from).collect(),
+            },
+            SwitchDone::NotYours => Self::NotYours,
+            SwitchDone::Gone => Self::Gone,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ResumeDone {
@@ -155,7 +211,10 @@ pub(super) enum ResumeDone {
         entry: Box<EntryText>,
         limit: Option<u32>,
     },
-    At(u64),
+    At {
+        epoch: u64,
+        device: DeviceText,
+    },
     Absent,
 }
 
@@ -167,7 +226,10 @@ impl From<ResumeDone> for Resumed {
                 used,
                 limit,
             },
-            ResumeDone::At(epoch) => Self::At(epoch),
+            ResumeDone::At { epoch, device } => Self::At {
+                epoch,
+                device: device.into(),
+            },
             ResumeDone::Absent => Self::Absent,
         }
     }
@@ -303,6 +365,11 @@ pub(super) struct EntryText {
     mark: Option<MarkText>,
     #[serde(default)]
     settles: Millis,
+    /// Absent in entries of versions without groups.
+    #[serde(default)]
+    groups: Vec<Arc<str>>,
+    #[serde(default)]
+    exempt: bool,
 }
 
 impl From<EntryText> for Entry {
@@ -324,6 +391,8 @@ impl From<EntryText> for Entry {
             attempt: text.attempt.map(|attempt| Attempt(attempt.0)),
             mark: text.mark.map(Mark::from),
             settles: text.settles,
+            groups: text.groups,
+            exempt: text.exempt,
         }
     }
 }

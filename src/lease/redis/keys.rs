@@ -15,6 +15,8 @@
 //! | 7 | `..:tombstone_times` | sorted set | `<until>` -> session |
 //! | 8 | `..:events` | stream | facts, a field for each value: `kind` (`started`, `ended`), `v`, `tenant`, `account`, `session`, `epoch`, `owner`, `device`, `name`, `class`, `content`, `state`, `started`, `at`, `watched`, `position`, `code`, `generation` |
 //! | 9 | `..:waiting` | sorted set | when it last asked -> `<session>/<account>` of waiters |
+//! | 10 | `..:remembered` | hash | account -> `{"<rule>/<value>":<until>}`: values of rules that outlive a play |
+//! | 11 | `..:remembered_times` | sorted set | the last `<until>` -> account |
 //!
 //! And two channels of sharded pub/sub: `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and
 //! `{usher:7}:v1:notices`, on which all hear the generation of a recovery that begins, and `{"blocked":<account>}`.
@@ -30,7 +32,10 @@ use crate::protocol::id::{AccountKey, OwnerId};
 /// The layout's version.
 const VERSION: &str = "v1";
 
-const NAMES: [&str; 9] = [
+/// Keys of a bucket.
+pub(super) const COUNT: usize = 11;
+
+const NAMES: [&str; COUNT] = [
     "marker",
     "owners",
     "accounts",
@@ -40,11 +45,13 @@ const NAMES: [&str; 9] = [
     "tombstone_times",
     "events",
     "waiting",
+    "remembered",
+    "remembered_times",
 ];
 
 /// The keys of a bucket, in the order of the scripts.
 #[must_use]
-pub fn of_bucket(prefix: &str, bucket: u16) -> [String; 9] {
+pub fn of_bucket(prefix: &str, bucket: u16) -> [String; COUNT] {
     NAMES.map(|name| format!("{{{prefix}:{bucket}}}:{VERSION}:{name}"))
 }
 

@@ -34,6 +34,11 @@ macro_rules! script {
 script!(RENEW, "renew", "Renews a node's lease in a bucket.");
 script!(ACQUIRE, "acquire", "Starts a session.", "lua/repair.lua");
 script!(RESUME, "resume", "Moves a session to another socket.");
+script!(
+    SWITCH,
+    "switch",
+    "Moves a session to another content and its groups."
+);
 script!(RELEASE, "release", "Ends a session or a wait.");
 script!(MARK, "mark", "Gives an order about a session.");
 script!(

@@ -21,15 +21,16 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::super::model::{
     Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, Millis, Order,
-    Renewed, Resume, Resumed, Standing,
+    Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use super::super::store::{Audited, Store, StoreError};
 use super::answer::{
     AcquireDone, AuditDone, DecideDone, FencedText, ListDone, NotNowText, RenewDone, Reply, ResumeDone,
+    SwitchDone,
 };
 use super::question::{
     AcquireAsk, AuditAsk, AuditedSession, DecideAsk, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk,
-    ResumeAsk,
+    ResumeAsk, SwitchAsk,
 };
 use super::refusals::Refusals;
 use super::scripts::{self, Fresh, Hex, SessionText, StepText};
@@ -56,7 +57,7 @@ const MAX_SCANS: u32 = 1_000;
 /// Slots in Redis.
 pub struct RedisStore {
     link: Link,
-    keys: Vec<[String; 9]>,
+    keys: Vec<[String; keys::COUNT]>,
     layout: Layout,
     /// Redis's clock, and when it said so.
     clock: Mutex<Option<(Millis, Instant)>>,
@@ -285,6 +286,13 @@ impl Store for RedisStore {
         let (bucket, text) = (self.bucket(account), keys::account(account));
         let ask = ResumeAsk::new(&text, request);
         let done: ResumeDone = self.run_in_time(&scripts::RESUME, bucket, &ask).await?;
+        Ok(done.into())
+    }
+
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        let (bucket, text) = (self.bucket(account), keys::account(account));
+        let ask = SwitchAsk::new(&text, request);
+        let done: SwitchDone = self.run_in_time(&scripts::SWITCH, bucket, &ask).await?;
         Ok(done.into())
     }
 

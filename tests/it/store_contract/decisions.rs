@@ -1,6 +1,7 @@
 //! What operators decide about an account: it stands above tokens, plans and take-overs, in every life of a session.
 
-use usher::lease::model::{Acquired, Decided, Decision, Mark, Standing, Wish};
+use usher::lease::group::{ACCOUNT, Group, Measure, Terms};
+use usher::lease::model::{Acquire, Acquired, Decided, Decision, Mark, Standing, Wish};
 use usher::protocol::close::EndCode;
 
 use super::{Bench, Desk, gone, session, taking_over, waiting};
@@ -124,4 +125,57 @@ pub(super) async fn an_operators_limit_counts_for_starts_waiters_and_the_surplus
         matches!(denied, Acquired::Denied { limit: Some(0), .. }),
         "who may have no slot waits for none: {denied:?}"
     );
+}
+
+pub(super) async fn operators_word_stands_above_the_rules<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let on = |number, terms: &Terms| Acquire {
+        terms: terms.clone(),
+        ..desk.start(number, Wish::Slot)
+    };
+    let group = Group {
+        key: "tv/tv".into(),
+        limit: 1,
+        measure: Measure::Sessions,
+        shadow: false,
+        enforce: false,
+    };
+    let exempt = Terms {
+        exempt: true,
+        ..Terms::default()
+    };
+    let television = Terms {
+        groups: vec![group].into(),
+        ..Terms::default()
+    };
+    for (number, terms) in [(1, &exempt), (2, &television), (3, &Terms::default())] {
+        let answer = desk.acquire(&on(number, terms)).await;
+        assert!(matches!(answer, Acquired::Granted { .. }), "{number}: {answer:?}");
+    }
+    // Of two slots that count one is to go; the exempt session takes none.
+    assert_eq!(desk.limit(Some(1), true).await.ended, 1);
+    desk.release(desk.fence(3, 1), EndCode::StreamLimitReached).await;
+    // The narrow rule speaks first, then the total, which is the operators'.
+    for (terms, rule, used) in [(&television, "tv", 1), (&Terms::default(), ACCOUNT, 1)] {
+        let answer = desk.acquire(&on(4, terms)).await;
+        let Acquired::Denied { refusal, limit, .. } = answer else {
+            panic!("{rule}: {answer:?}");
+        };
+        assert_eq!((&*refusal.rule, refusal.used, refusal.limit), (rule, used, 1));
+        assert_eq!(limit, Some(1));
+    }
+    // More than the token states: the total has room then, the rule still has none.
+    desk.limit(Some(5), false).await;
+    let answer = desk.acquire(&on(4, &television)).await;
+    assert!(matches!(&answer, Acquired::Denied { refusal, .. } if &*refusal.rule == "tv"));
+    for number in [5, 6, 7, 8] {
+        desk.grant(number).await;
+    }
+    // Who is exempt from every rule is not from a block.
+    assert_eq!(desk.decide(Decision::Block).await.ended, 6);
+    assert_eq!(
+        desk.mark(desk.fence(1, 1)).await,
+        Some(Mark::Kick(EndCode::AccountBlocked))
+    );
+    assert_eq!(desk.acquire(&on(9, &exempt)).await, BLOCKED);
 }

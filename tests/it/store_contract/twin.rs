@@ -8,7 +8,7 @@ use usher::lease::account::{Account, Effects, Ground};
 use usher::lease::bucket::{Bucket, Step, Upkeep};
 use usher::lease::model::{
     Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, Millis, NotNow,
-    Order, Progress, Renewed, Resume, Resumed, Standing,
+    Order, Progress, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use usher::lease::store::{Audited, Store, StoreError};
 use usher::protocol::close::EndCode;
@@ -175,18 +175,20 @@ impl Store for Twin {
             (
                 Ok(Acquired::Denied {
                     refused,
+                    refusal,
                     holders,
                     line_open,
                     limit,
                 }),
                 Ok(Acquired::Denied {
                     refused: also_refused,
+                    refusal: by,
                     holders: expected,
                     line_open: also_open,
                     limit: also_limit,
                 }),
             ) => {
-                assert_eq!((*refused, *line_open), (also_refused, also_open));
+                assert_eq!((*refused, refusal, *line_open), (also_refused, &by, also_open));
                 assert_eq!(*limit, also_limit);
                 let expected: Vec<_> = expected.into_iter().map(|entry| self.here(entry)).collect();
                 self.assert_alike(holders, &expected);
@@ -198,6 +200,7 @@ impl Store for Twin {
                     generation,
                     started_at,
                     limit,
+                    shadowed,
                 }),
                 Ok(Acquired::Granted {
                     used: also_used,
@@ -205,10 +208,14 @@ impl Store for Twin {
                     generation: life,
                     started_at: about,
                     limit: also_limit,
+                    shadowed: also_shadowed,
                 }),
             ) => {
                 assert_eq!(*limit, also_limit);
-                assert_eq!((*used, *replaced), (also_used, also_replaced));
+                assert_eq!(
+                    (*used, *replaced, shadowed),
+                    (also_used, also_replaced, &also_shadowed)
+                );
                 assert_eq!((*generation, life), (self.generation, LIFE));
                 assert!(started_at.abs_diff(about) < APART, "{started_at}, not {about}");
             }
@@ -236,6 +243,15 @@ impl Store for Twin {
             }
             (_, expected) => assert_same(&ours, &expected),
         }
+        ours
+    }
+
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        let expected = self
+            .expected(|table, ground, effects| table.switch(request, ground, effects))
+            .await;
+        let ours = self.store.switch(account, request).await;
+        assert_same(&ours, &expected);
         ours
     }
 

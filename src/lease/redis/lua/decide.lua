@@ -31,7 +31,7 @@ else
     while ask.enforce and ask.limit do
         local newest, staying
         for _, entry in ipairs(account.entries) do
-            if not code_of(entry.mark) then
+            if not entry.exempt and not code_of(entry.mark) then
                 staying = (staying or 0) + 1
                 -- Of several in one millisecond the last in the table, on every store.
                 if not newest or entry.started >= newest.started then
