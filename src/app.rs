@@ -3,7 +3,8 @@
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
 
-use std::collections::BTreeSet;
+mod reload;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::gateway::registry::Registry;
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::memory::{self, Memory};
@@ -39,10 +40,13 @@ use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
 use crate::net::{devcert, tls};
 use crate::protocol::id::OwnerId;
-use crate::telemetry::{LogHandle, Metrics};
+use crate::telemetry::{AuditTrail, LogHandle, Metrics};
 
 /// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// In the data directory of a node without Redis: what operators decided about accounts.
+const STANDINGS_FILE: &str = "standings.json";
 
 /// Why a node does not start or reload.
 #[derive(Debug, thiserror::Error)]
@@ -103,11 +107,13 @@ impl Node {
             lease: Arc::new(lease),
             registry,
             policy: ArcSwap::from_pointee(Policy::new(&config)),
+            tickets: ArcSwap::from_pointee(config.tickets.clone()),
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
             metrics: Arc::clone(&metrics),
             tasks: TaskTracker::new(),
         });
+        gateway.count_rules(&gateway.policy.load());
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -178,6 +184,8 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
+            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
+                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
         });
         let timeout = self.config.limits.handshake_timeout;
@@ -206,35 +214,6 @@ impl Node {
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.api.admission.capacity()
-    }
-
-    /// Reads the certificates again and takes over what of a new configuration can change while running: plans,
-    /// limits, take-over and waiting rules, origins and the log level. The rest waits for a restart.
-    ///
-    /// # Errors
-    /// What is wrong; the old settings stay then.
-    pub async fn reload(&self, config: &Config) -> Result<(), AppError> {
-        let origins = Origins::new(&config.http).map_err(failed("http.origins"))?;
-        let certificates = Arc::clone(&self.certificates);
-        let reloaded = tokio::task::spawn_blocking(move || certificates.reload())
-            .await
-            .map_err(failed("tls"))?;
-        self.certificates.log(&reloaded);
-        reloaded.map_err(failed("tls"))?;
-        report_expiry(&self.metrics, &self.certificates);
-        if let Some(log) = &self.log {
-            log.set_level(&config.log.level).map_err(failed("log.level"))?;
-        }
-        self.api.origins.store(Arc::new(origins));
-        self.gateway.policy.store(Arc::new(Policy::new(config)));
-        let restart = waiting_for_restart(&self.config, config);
-        if !restart.is_empty() {
-            tracing::warn!(
-                keys = restart.join(" "),
-                "changed settings that wait for a restart"
-            );
-        }
-        Ok(())
     }
 
     /// Fails readiness, takes no more players after `drain.delay`, moves those who play to other nodes, and ends.
@@ -274,7 +253,10 @@ async fn open_store(
 ) -> Result<(Arc<dyn Store>, Arc<Registry>), AppError> {
     if config.redis.url.is_empty() {
         let registry = Arc::new(Registry::new(memory::BUCKETS));
-        return Ok((Arc::new(Memory::new(registry.clone())), registry));
+        let file = config.data.dir.join(STANDINGS_FILE);
+        let memory = Memory::new(registry.clone()).keeping(file.clone());
+        let memory = memory.map_err(|error| AppError::Machine(format!("{}: {error}", file.display())))?;
+        return Ok((Arc::new(memory), registry));
     }
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
     let registry = Arc::new(Registry::new(buckets));
@@ -304,6 +286,12 @@ fn prepare(config: &Config) -> Result<(Arc<Verifier>, Arc<Certificates>), AppErr
     std::fs::create_dir_all(&config.data.dir)
         .map_err(|error| AppError::Machine(format!("{}: {error}", config.data.dir.display())))?;
     let verifier = Verifier::new(&config.auth, &config.data.dir).map_err(failed("auth"))?;
+    if config.tickets.enabled
+        && !config.redis.url.is_empty()
+        && config.auth.signing_key.as_os_str().is_empty()
+    {
+        tracing::warn!("auth.signing_key is not set: other nodes do not know this node's tickets");
+    }
     let paths = certificate_paths(config)?;
     let certificates = Certificates::load(paths, tls::provider()).map_err(failed("tls"))?;
     Ok((Arc::new(verifier), Arc::new(certificates)))
@@ -339,23 +327,6 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, AppError> {
     listener
         .local_addr()
         .map_err(|error| AppError::Machine(error.to_string()))
-}
-
-/// Keys whose new values wait for a restart.
-fn waiting_for_restart(old: &Config, new: &Config) -> Vec<String> {
-    const TAKEN_OVER: [&str; 6] = ["plans", "takeover", "waiting", "http", "lease.limit", "log.level"];
-    let (old, new) = (config::leaves(old), config::leaves(new));
-    let taken_over = |key: &str| {
-        TAKEN_OVER.iter().any(|taken| {
-            key.strip_prefix(taken)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
-    };
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    keys.into_iter()
-        .filter(|key| !taken_over(key) && old.get(*key) != new.get(*key))
-        .cloned()
-        .collect()
 }
 
 fn report_expiry(metrics: &Metrics, certificates: &Certificates) {

@@ -51,6 +51,17 @@ impl ApiError {
         error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// 401 for a playback ticket, whatever is wrong with it.
+    #[must_use]
+    pub fn bad_ticket() -> Self {
+        let error = Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "a valid ticket is required",
+        );
+        error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
     /// 403.
     #[must_use]
     pub fn forbidden(code: &'static str, message: &'static str) -> Self {

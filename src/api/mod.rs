@@ -4,12 +4,17 @@
 //! Does not: speak TLS or frames (`net`), keep sessions (`gateway`) or decide who may play (`lease`).
 //! Called by: `app`, which hands its routers to the listeners.
 
+mod accounts;
 pub mod admin;
+mod body;
 mod echo;
 pub mod error;
 mod handshake;
 pub mod observe;
+mod operator;
+mod page;
 mod pages;
+mod ticket;
 mod watch;
 
 use std::sync::Arc;
@@ -17,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::auth::Verifier;
 use crate::gateway::Gateway;
@@ -56,6 +61,9 @@ pub fn player_routes(api: &Arc<Api>) -> Router {
         .route("/", get(pages::index))
         .route("/demo.js", get(pages::script))
         .route("/demo.css", get(pages::style))
+        .route("/.well-known/jwks.json", get(ticket::key_set))
+        .route("/v1/introspect", post(ticket::introspect))
+        .route("/v1/tickets/check", get(ticket::check))
         .route("/v1/watch", get(watch::watch).head(error::method_not_allowed));
     if api.echo.is_some() {
         router = router.route("/debug/echo", get(echo::echo).head(error::method_not_allowed));

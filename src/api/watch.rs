@@ -54,6 +54,10 @@ pub(super) async fn watch(
         let message = "slots cannot be judged just now; try again";
         return Err(ApiError::unavailable("unavailable", message, RETRY_AFTER_OUTAGE));
     }
+    if api.gateway.lease.is_blocked(&player.account).await {
+        api.metrics.denials_total.inc("blocked");
+        return Err(ApiError::forbidden("account_blocked", "the account is blocked"));
+    }
     let mut response = handshake::accept(&context.peer, &parts.headers)?;
     let gateway = Arc::clone(&api.gateway);
     let then = Upgrade::new(Box::new(move |handover| {
@@ -96,7 +100,7 @@ impl Api {
             })
     }
 
-    async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             self.verifier.verify(token.expose()).await

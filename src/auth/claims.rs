@@ -17,7 +17,7 @@ pub const LEEWAY: Duration = Duration::from_secs(30);
 /// The tenant of a token that names none.
 pub const MAIN_TENANT: &str = "main";
 /// The `aud` of playback tickets.
-const TICKET_AUDIENCE: &str = "usher-ticket";
+pub(crate) const TICKET_AUDIENCE: &str = "usher-ticket";
 /// Longest account, device, plan and profile, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 const MAX_TENANT_BYTES: usize = 64;
@@ -78,7 +78,8 @@ impl Claims {
 }
 
 /// Whether `text` can be a tenant: it becomes part of keys and of metric labels.
-pub(crate) fn is_tenant(text: &str) -> bool {
+#[must_use]
+pub fn is_tenant(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     !text.is_empty() && text.len() <= MAX_TENANT_BYTES && text.bytes().all(fits)
 }

@@ -66,6 +66,8 @@ pub enum Rejected {
     Tenant,
     /// A playback ticket, which is no access token.
     Ticket,
+    /// An access token, or what else is no playback ticket.
+    NoTicket,
     /// An identity provider's keys could not be had yet: this says nothing about the token.
     Unavailable,
 }
@@ -88,6 +90,7 @@ impl Rejected {
             Self::Claims(_) => "claims",
             Self::Tenant => "tenant",
             Self::Ticket => "ticket",
+            Self::NoTicket => "no_ticket",
             Self::Unavailable => "unavailable",
         }
     }

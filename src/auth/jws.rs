@@ -2,7 +2,7 @@
 //!
 //! Owns: the split into header, payload and signature, and what a header may say.
 //! Does not: verify, read claims, or follow `jwk`, `jku`, `x5u` and `x5c`, which are not even looked at.
-//! Called by: `verify`.
+//! Called by: `verify` and `ticket`.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ use super::keys::Algorithm;
 /// Longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The `typ` of playback tickets.
-const TICKET_TYPE: &str = "usher-ticket+jwt";
+pub(crate) const TICKET_TYPE: &str = "usher-ticket+jwt";
 
 /// A token in its parts. `kid` is an index into our keys and nothing else.
 pub(crate) struct Jws<'a> {
@@ -27,7 +27,20 @@ pub(crate) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
+    /// An access token, which no ticket is.
     pub(crate) fn parse(token: &'a str) -> Result<Self, Rejected> {
+        let (jws, ticket) = Self::read(token)?;
+        if ticket { Err(Rejected::Ticket) } else { Ok(jws) }
+    }
+
+    /// A ticket, which no access token is.
+    pub(crate) fn parse_ticket(token: &'a str) -> Result<Self, Rejected> {
+        let (jws, ticket) = Self::read(token)?;
+        if ticket { Ok(jws) } else { Err(Rejected::NoTicket) }
+    }
+
+    /// The parts, and whether its `typ` says that it is a ticket.
+    fn read(token: &'a str) -> Result<(Self, bool), Rejected> {
         if token.is_empty() {
             return Err(Rejected::Missing);
         }
@@ -41,17 +54,16 @@ impl<'a> Jws<'a> {
         if header.contains_key("crit") {
             return Err(Rejected::Malformed);
         }
-        if text(&header, "typ")?.is_some_and(is_ticket) {
-            return Err(Rejected::Ticket);
-        }
+        let ticket = text(&header, "typ")?.is_some_and(is_ticket);
         let algorithm = text(&header, "alg")?.ok_or(Rejected::Malformed)?;
-        Ok(Self {
+        let jws = Self {
             algorithm: Algorithm::named(algorithm).ok_or(Rejected::Algorithm)?,
             kid: text(&header, "kid")?.map(str::to_owned),
             message: message.as_bytes(),
             payload: decode(payload)?,
             signature: decode(signature)?,
-        })
+        };
+        Ok((jws, ticket))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use futures_util::future::join_all;
 
@@ -13,7 +14,6 @@ use super::error::{AuthError, Rejected};
 use super::jwks::Source;
 use super::jws::Jws;
 use super::keys::{Algorithm, Authority, Key, Kid, parse_public_pem};
-use super::own_key::OwnKey;
 use crate::config::{Auth, PemKey};
 
 /// Most signatures checked for one token.
@@ -21,6 +21,8 @@ const MAX_TRIES: usize = 16;
 
 /// Fixed keys and JWKS sources.
 pub(crate) struct Keyring {
+    /// The keys of this installation, which a rotation changes.
+    own: ArcSwap<Vec<Arc<Key>>>,
     fixed: Vec<Arc<Key>>,
     sources: Vec<Arc<Source>>,
 }
@@ -35,12 +37,12 @@ struct Miss {
 impl Keyring {
     pub(crate) fn load(
         settings: &Auth,
-        own: &OwnKey,
+        own: Vec<Arc<Key>>,
         secret: Option<Arc<hmac::Key>>,
         issuer: Option<&str>,
     ) -> Result<Self, AuthError> {
         let issuer = || issuer.map(str::to_owned);
-        let mut fixed = vec![Arc::new(own.verifying_key(Authority::full(issuer()))?)];
+        let mut fixed = Vec::new();
         if let Some(secret) = secret {
             fixed.push(Arc::new(Key::shared(secret, Authority::full(issuer()).into())));
         }
@@ -51,7 +53,16 @@ impl Keyring {
         for (i, jwks) in settings.jwks.iter().enumerate() {
             sources.push(Source::new(jwks, issuer(), format!("auth.jwks[{i}]"))?);
         }
-        Ok(Self { fixed, sources })
+        Ok(Self {
+            own: ArcSwap::from_pointee(own),
+            fixed,
+            sources,
+        })
+    }
+
+    /// Takes other keys of this installation into use.
+    pub(crate) fn rotate(&self, own: Vec<Arc<Key>>) {
+        self.own.store(Arc::new(own));
     }
 
     /// The key whose signature the token carries. Waits for the identity providers only when no known key fits
@@ -80,9 +91,10 @@ impl Keyring {
 
     fn find_known(&self, jws: &Jws<'_>) -> Result<Arc<Key>, Miss> {
         let fetched: Vec<_> = self.sources.iter().map(|source| source.keys()).collect();
+        let own = self.own.load();
         let all = || {
-            self.fixed
-                .iter()
+            own.iter()
+                .chain(&self.fixed)
                 .chain(fetched.iter().flat_map(|keys| keys.iter()))
         };
         let bears_kid = |key: &&Arc<Key>| match &key.kid {

@@ -14,14 +14,16 @@ use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::jwk::Jwk;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::error::AuthError;
-use super::keys::{Algorithm, Authority, Key, Kid, parse_public};
+use super::jws::TICKET_TYPE;
+use super::keys::Algorithm;
+use super::public_key::PublicKey;
 use crate::config::Secret;
 
 /// The key's name in the data directory.
@@ -30,8 +32,9 @@ pub const FILE_NAME: &str = "signing-key.pem";
 /// An Ed25519 or P-256 key pair and its public face.
 pub struct OwnKey {
     pair: Pair,
-    jwk: Jwk,
-    kid: String,
+    public: PublicKey,
+    /// The header of a ticket that it signs, in base64url: the same for all of them.
+    ticket_header: String,
 }
 
 enum Pair {
@@ -55,7 +58,7 @@ impl OwnKey {
         }
     }
 
-    fn from_pem(pem: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem)
             .map_err(|_| "holds no PEM section PRIVATE KEY (PKCS#8)".to_owned())?;
         let der = der.secret_pkcs8_der();
@@ -67,32 +70,27 @@ impl OwnKey {
             return Err("neither an Ed25519 nor a P-256 private key".to_owned());
         };
         let public = match &pair {
-            Pair::Ed25519(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
-            Pair::P256(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
-        };
-        let algorithm = match pair {
-            Pair::Ed25519(_) => jsonwebtoken::Algorithm::EdDSA,
-            Pair::P256(_) => jsonwebtoken::Algorithm::ES256,
-        };
-        let mut jwk = Jwk::from_decoding_key(&public, Some(algorithm)).map_err(|e| e.to_string())?;
-        let kid = jwk
-            .thumbprint(ThumbprintHash::SHA256)
-            .map_err(|e| e.to_string())?;
-        jwk.common.key_id = Some(kid.clone());
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        Ok(Self { pair, jwk, kid })
+            Pair::Ed25519(pair) => PublicKey::new(Algorithm::EdDsa, pair.public_key().as_ref()),
+            Pair::P256(pair) => PublicKey::new(Algorithm::Es256, pair.public_key().as_ref()),
+        }?;
+        let header = header(&public, TICKET_TYPE).to_string();
+        Ok(Self {
+            pair,
+            public,
+            ticket_header: URL_SAFE_NO_PAD.encode(header),
+        })
     }
 
     /// Its name in tokens: the JWK thumbprint (RFC 7638, SHA-256).
     #[must_use]
     pub fn kid(&self) -> &str {
-        &self.kid
+        &self.public.kid
     }
 
     /// The public key, for a JWKS document.
     #[must_use]
     pub fn public_jwk(&self) -> &Jwk {
-        &self.jwk
+        &self.public.jwk
     }
 
     /// A signed token (RFC 7515, compact form) whose header says `typ` and this key's `kid`.
@@ -100,29 +98,18 @@ impl OwnKey {
     /// # Errors
     /// [`AuthError::Signing`]: the claims are no JSON, or the cryptography failed.
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<Secret, AuthError> {
-        let header = serde_json::json!({"alg": self.algorithm().name(), "typ": typ, "kid": self.kid});
+        let header = header(&self.public, typ);
         compact(&header, claims, |message| self.signature(message))
     }
 
-    pub(crate) fn verifying_key(&self, authority: Authority) -> Result<Key, AuthError> {
-        let public = match &self.pair {
-            Pair::Ed25519(pair) => pair.public_key().as_ref(),
-            Pair::P256(pair) => pair.public_key().as_ref(),
-        };
-        let public = parse_public(self.algorithm(), public).map_err(|_| AuthError::Signing)?;
-        Ok(Key::public(
-            self.algorithm(),
-            Kid::Hint(self.kid.clone()),
-            public,
-            authority.into(),
-        ))
+    /// A signed ticket: as [`Self::sign`] does it, with a header that is ready.
+    pub(crate) fn sign_ticket(&self, claims: &impl Serialize) -> Result<Secret, AuthError> {
+        join(&self.ticket_header, claims, |message| self.signature(message))
     }
 
-    fn algorithm(&self) -> Algorithm {
-        match self.pair {
-            Pair::Ed25519(_) => Algorithm::EdDsa,
-            Pair::P256(_) => Algorithm::Es256,
-        }
+    /// What verifies its signatures.
+    pub(crate) fn public(&self) -> &PublicKey {
+        &self.public
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, AuthError> {
@@ -139,9 +126,13 @@ impl OwnKey {
 impl fmt::Debug for OwnKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnKey")
-            .field("kid", &self.kid)
+            .field("kid", &self.public.kid)
             .finish_non_exhaustive()
     }
+}
+
+fn header(public: &PublicKey, typ: &str) -> Value {
+    json!({"alg": public.algorithm.name(), "typ": typ, "kid": public.kid})
 }
 
 /// Joins header, claims and the signature over both.
@@ -151,12 +142,17 @@ pub(crate) fn compact(
     sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, AuthError>,
 ) -> Result<Secret, AuthError> {
     let header = serde_json::to_vec(header).map_err(|_| AuthError::Signing)?;
+    join(&URL_SAFE_NO_PAD.encode(header), claims, sign)
+}
+
+/// The same with a header that is in base64url already.
+fn join(
+    header: &str,
+    claims: &impl Serialize,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, AuthError>,
+) -> Result<Secret, AuthError> {
     let claims = serde_json::to_vec(claims).map_err(|_| AuthError::Signing)?;
-    let mut token = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims)
-    );
+    let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
     let signature = sign(token.as_bytes())?;
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);
@@ -230,7 +226,7 @@ mod tests {
         let kids: Vec<String> = std::thread::scope(|scope| {
             let start = || {
                 barrier.wait();
-                OwnKey::load(Path::new(""), &data).unwrap().kid
+                OwnKey::load(Path::new(""), &data).unwrap().kid().to_owned()
             };
             let threads: Vec<_> = (0..16).map(|_| scope.spawn(start)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()

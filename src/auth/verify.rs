@@ -8,14 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 
 use super::claims::{Claims, Expected};
 use super::error::{AuthError, Rejected};
-use super::issue::{Grant, Issuer, Signer};
+use super::issue::Grant;
 use super::jws::Jws;
 use super::keyring::Keyring;
 use super::own_key::OwnKey;
+use super::signing::Signing;
+use super::ticket::{self, Ticket};
 use crate::config::{Auth, Secret};
 
 /// A shared secret below this is weaker than its HMAC (RFC 7518, section 3.2), in bytes.
@@ -25,8 +28,8 @@ const SAFE_SECRET_BYTES: usize = 32;
 pub struct Verifier {
     keyring: Keyring,
     audience: Option<String>,
-    issuer: Issuer,
-    own_key: Arc<OwnKey>,
+    secret: Option<Arc<hmac::Key>>,
+    signing: ArcSwap<Signing>,
 }
 
 impl Verifier {
@@ -37,20 +40,32 @@ impl Verifier {
     /// [`AuthError::Setting`], naming the setting that cannot be used.
     pub fn new(settings: &Auth, data_dir: &Path) -> Result<Self, AuthError> {
         let unless_empty = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
-        let (iss, audience) = (unless_empty(&settings.issuer), unless_empty(&settings.audience));
-        let own_key = Arc::new(OwnKey::load(&settings.signing_key, data_dir)?);
         let secret = shared_secret(&settings.hmac_secret);
-        let keyring = Keyring::load(settings, &own_key, secret.clone(), iss.as_deref())?;
-        let signer = match secret {
-            Some(secret) if settings.signing_key.as_os_str().is_empty() => Signer::Shared(secret),
-            _ => Signer::Own(own_key.clone()),
-        };
+        let signing = Signing::load(settings, data_dir, secret.clone())?;
+        let issuer = unless_empty(&settings.issuer);
+        let keyring = Keyring::load(settings, signing.keys.clone(), secret.clone(), issuer.as_deref())?;
         Ok(Self {
             keyring,
-            issuer: Issuer::new(signer, iss, audience.clone()),
-            audience,
-            own_key,
+            audience: unless_empty(&settings.audience),
+            secret,
+            signing: ArcSwap::from_pointee(signing),
         })
+    }
+
+    /// Reads `auth.signing_key` (or the data directory's key) and `auth.rotation_keys` again, and signs with what is
+    /// there from now on. Whatever the listed keys signed stays good.
+    ///
+    /// # Errors
+    /// [`AuthError::Setting`], naming the setting that cannot be used: nothing is changed then.
+    pub fn rotate(&self, settings: &Auth, data_dir: &Path) -> Result<(), AuthError> {
+        let signing = Signing::load(settings, data_dir, self.secret.clone())?;
+        self.keyring.rotate(signing.keys.clone());
+        let before = self.signing.swap(Arc::new(signing));
+        let kid = self.own_key().kid().to_owned();
+        if before.own.kid() != kid {
+            tracing::info!(before = before.own.kid(), kid, "another key signs from now on");
+        }
+        Ok(())
     }
 
     /// The claims of an access token. May wait for an identity provider, at most for the fetch's time-out (3 s).
@@ -79,13 +94,36 @@ impl Verifier {
     /// # Errors
     /// [`AuthError::Grant`]: the token would be rejected. [`AuthError::Signing`]: the cryptography failed.
     pub fn issue(&self, grant: &Grant) -> Result<Secret, AuthError> {
-        self.issuer.issue(grant, SystemTime::now())
+        self.signing.load().issuer.issue(grant, SystemTime::now())
+    }
+
+    /// Signs a playback ticket with the own key; `iss` is who issues it.
+    ///
+    /// # Errors
+    /// [`AuthError::Signing`]: the cryptography failed.
+    pub fn issue_ticket(&self, iss: &str, ticket: &Ticket) -> Result<Secret, AuthError> {
+        ticket::issue(&self.signing.load().own, iss, ticket, SystemTime::now())
+    }
+
+    /// What a ticket says that a key of this installation signed and that has not run out. Whether its session still
+    /// lives is another question.
+    ///
+    /// # Errors
+    /// Why the ticket is not believed; an access token never is.
+    pub fn verify_ticket(&self, token: &str) -> Result<Ticket, Rejected> {
+        ticket::verify(&self.signing.load().keys, token, SystemTime::now())
+    }
+
+    /// The key set document (RFC 7517) with all that verifies tickets of this installation.
+    #[must_use]
+    pub fn key_set(&self) -> Arc<str> {
+        Arc::clone(&self.signing.load().document)
     }
 
     /// The node's own key pair: `auth.signing_key` or the data directory's.
     #[must_use]
-    pub fn own_key(&self) -> &Arc<OwnKey> {
-        &self.own_key
+    pub fn own_key(&self) -> Arc<OwnKey> {
+        Arc::clone(&self.signing.load().own)
     }
 }
 

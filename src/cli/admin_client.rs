@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -52,20 +52,31 @@ impl AdminClient {
 
     /// Asks without a token.
     pub(super) async fn ask_openly(&self, path: &str) -> Result<(StatusCode, String), Failure> {
-        self.send(Method::GET, path, None).await
+        self.send(Method::GET, path, None, None).await
     }
 
     /// Asks as an operator and reads the JSON answer.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Value), Failure> {
+        self.tell(method, path, None).await
+    }
+
+    /// The same with a JSON body.
+    pub(super) async fn tell(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), Failure> {
         let verifier = Verifier::new(&self.config.auth, &self.config.data.dir).map_err(Failure::other)?;
         let scopes = Some([Scope::Operator].into_iter().collect());
         let token = verifier
             .issue(&Grant {
                 scopes,
-                ..Grant::new("cli", TOKEN)
+                // Who it was is in the audit trail.
+                ..Grant::new(format!("cli:uid={}", rustix::process::getuid().as_raw()), TOKEN)
             })
             .map_err(Failure::other)?;
-        let (status, text) = self.send(method, path, Some(token.expose())).await?;
+        let (status, text) = self.send(method, path, Some(token.expose()), body).await?;
         let answer = if text.is_empty() {
             Value::Null
         } else {
@@ -83,16 +94,21 @@ impl AdminClient {
         method: Method,
         path: &str,
         token: Option<&str>,
+        body: Option<&Value>,
     ) -> Result<(StatusCode, String), Failure> {
         let client =
-            Client::builder(TokioExecutor::new()).build::<_, Empty<bytes::Bytes>>(HttpConnector::new());
+            Client::builder(TokioExecutor::new()).build::<_, Full<bytes::Bytes>>(HttpConnector::new());
         let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.admin));
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Empty::new()).map_err(Failure::other)?;
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::from(body)).map_err(Failure::other)?;
         let answer = async {
             let response = client
                 .request(request)

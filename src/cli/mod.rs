@@ -9,6 +9,7 @@
     reason = "printing is what commands do"
 )]
 
+mod accounts;
 mod admin_client;
 mod health;
 mod serve;
@@ -73,6 +74,9 @@ enum Command {
     /// List or end the sessions of a running node
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Block, unblock or limit accounts
+    #[command(subcommand)]
+    Accounts(accounts::AccountsCommand),
     /// Ask a running node whether it may take players
     Health {
         /// Print JSON
@@ -97,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Token(args) => token::run(&cli.settings, &args),
         Command::Certs => certs(&cli.settings),
         Command::Sessions(command) => sessions::run(&cli.settings, command),
+        Command::Accounts(command) => accounts::run(&cli.settings, command),
         Command::Health { json } => health::run(&cli.settings, json),
     };
     match result {

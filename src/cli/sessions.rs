@@ -112,11 +112,6 @@ async fn list(
 }
 
 fn end_path(account: &str, session: Option<&str>, device: Option<&str>, tenant: &str) -> String {
-    let segment = |text: &str| {
-        form_urlencoded::byte_serialize(text.as_bytes())
-            .collect::<String>()
-            .replace('+', "%20")
-    };
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("tenant", tenant);
     if let Some(device) = device {
@@ -130,6 +125,12 @@ fn end_path(account: &str, session: Option<&str>, device: Option<&str>, tenant: 
         segment(account),
         query.finish()
     )
+}
+
+/// A text as one segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    let encoded: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    encoded.replace('+', "%20")
 }
 
 fn print_table(items: &[Value]) {

@@ -80,6 +80,7 @@ fn the_examples_of_the_manual_are_valid() {
     assert_eq!(config.auth.jwks.len(), 1);
     assert_eq!(config.plans["basic"].on_limit, [Mode::Reject, Mode::Ask]);
     assert_eq!(config.plans["family"].limit, 5);
+    assert_eq!(config.rules.len(), 4);
     let printed = to_toml(&config);
     assert_eq!(
         to_toml(&accepted(&printed, &[])),

@@ -12,6 +12,8 @@ mod load;
 mod load_tests;
 mod origin;
 mod redis_url;
+mod rules;
+mod rules_validate;
 #[cfg(test)]
 pub(crate) mod scratch;
 mod secret;
@@ -23,9 +25,13 @@ mod validate_tests;
 pub use error::ConfigError;
 pub use load::{Overrides, leaves, load, to_toml};
 pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
+pub use rules::{Devices, Exempt, GroupRule, Per};
 pub use secret::Secret;
 pub use section::*;
 pub use validate::log_filter;
+
+/// What the account's total is called where rules are named; no rule of the configuration may be called so.
+pub const ACCOUNT_RULE: &str = "account";
 
 /// The defaults, which are also the manual: what `usher` runs with when nothing is configured.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");

@@ -1,5 +1,7 @@
 //! The sections of the configuration, one struct each; `default.toml` says what every key means.
 //!
+//! Over 400 lines: the one list of all keys, data without a rule.
+//!
 //! Every key has its default in `default.toml`, so no struct here carries one in code.
 
 use std::collections::BTreeMap;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{RedisUrl, Secret};
+use super::{Devices, Exempt, GroupRule, RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,8 +27,18 @@ pub struct Config {
     pub http: Http,
     /// Keys and claims.
     pub auth: Auth,
+    /// Playback tickets.
+    pub tickets: Tickets,
     /// Limits by plan name (token claim `plan`).
     pub plans: BTreeMap<String, Plan>,
+    /// Limits beside the account's total, by name.
+    pub rules: BTreeMap<String, GroupRule>,
+    /// Tags with the contents that have them; a `*` at the end stands for any rest.
+    pub tags: BTreeMap<String, Vec<String>>,
+    /// What plays and takes no slot.
+    pub exempt: Exempt,
+    /// What is known about devices.
+    pub devices: Devices,
     /// The session lease.
     pub lease: Lease,
     /// What a refused player may do.
@@ -43,6 +55,8 @@ pub struct Config {
     pub drain: Drain,
     /// Logging.
     pub log: Log,
+    /// The record of operators' calls.
+    pub trail: Trail,
     /// Aids for tests.
     pub debug: Debug,
 }
@@ -97,6 +111,8 @@ pub struct Auth {
     pub hmac_secret: Secret,
     /// PEM file (PKCS#8) of the own signing key, Ed25519 or P-256; empty: made in the data directory.
     pub signing_key: PathBuf,
+    /// PEM files of the installation's keys that signed before or will sign next.
+    pub rotation_keys: Vec<PathBuf>,
     /// Required `aud`; empty: not checked.
     pub audience: String,
     /// Required `iss`; empty: not checked.
@@ -107,6 +123,21 @@ pub struct Auth {
     pub keys: Vec<PemKey>,
     /// Keys of identity providers.
     pub jwks: Vec<Jwks>,
+}
+
+/// `[tickets]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Tickets {
+    /// Whether players get tickets.
+    pub enabled: bool,
+    /// From a ticket's issue to its `exp`.
+    #[serde(with = "super::section::duration")]
+    pub lifetime: Duration,
+    /// How long before its end the next one is pushed.
+    #[serde(with = "super::section::duration")]
+    pub renew_before: Duration,
+    /// The `iss` of tickets.
+    pub issuer: String,
 }
 
 /// `[[auth.keys]]`: one public key.
@@ -194,6 +225,10 @@ pub enum Mode {
 pub struct Lease {
     /// Concurrent streams of an account whose token and plan name none.
     pub limit: u32,
+    /// Whether the account's total refuses nobody and only counts what it would have refused.
+    pub shadow: bool,
+    /// Whether sessions beyond a lowered limit end, newest first.
+    pub enforce_running: bool,
     /// Silence that ends a session; the node pings after half of it.
     #[serde(with = "super::section::duration")]
     pub period: Duration,
@@ -342,6 +377,15 @@ pub struct Log {
     pub files: u32,
     /// Whether each HTTP request is logged.
     pub access: bool,
+}
+
+/// `[trail]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Trail {
+    /// Size at which its file is rotated, in bytes.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub files: u32,
 }
 
 /// `log.format`

@@ -13,7 +13,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Redis, RedisServers};
+use super::{Config, Redis, RedisServers, rules_validate};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -36,7 +36,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Paths of settings with what is wrong about them.
 #[derive(Default)]
-struct Problems(Vec<(String, String)>);
+pub(super) struct Problems(Vec<(String, String)>);
 
 /// Everything wrong with the values of `config`: path and message.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
@@ -44,6 +44,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     listeners(config, &mut found);
     auth(config, &mut found);
     slots(config, &mut found);
+    rules_validate::check(config, &mut found);
     redis(&config.redis, &mut found);
     limits(config, &mut found);
     drain(config, &mut found);
@@ -73,13 +74,13 @@ pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
 }
 
 impl Problems {
-    fn check(&mut self, path: impl Display, holds: bool, message: impl Display) {
+    pub(super) fn check(&mut self, path: impl Display, holds: bool, message: impl Display) {
         if !holds {
             self.0.push((path.to_string(), message.to_string()));
         }
     }
 
-    fn range<T: Copy + PartialOrd + Debug>(
+    pub(super) fn range<T: Copy + PartialOrd + Debug>(
         &mut self,
         path: impl Display,
         value: T,
@@ -89,7 +90,7 @@ impl Problems {
         self.check(path, allowed.contains(&value), message);
     }
 
-    fn span(&mut self, path: impl Display, value: Duration, allowed: RangeInclusive<Duration>) {
+    pub(super) fn span(&mut self, path: impl Display, value: Duration, allowed: RangeInclusive<Duration>) {
         let [least, most] = [allowed.start(), allowed.end()].map(|d| humantime::format_duration(*d));
         self.check(
             path,
@@ -164,6 +165,19 @@ fn auth(config: &Config, found: &mut Problems) {
         );
         reach(&path, &key.tenants, &key.scopes, found);
     }
+    for (i, file) in config.auth.rotation_keys.iter().enumerate() {
+        let path = format_args!("auth.rotation_keys[{i}]").to_string();
+        found.check(path, !file.as_os_str().is_empty(), "must not be empty");
+    }
+    let tickets = &config.tickets;
+    found.span("tickets.lifetime", tickets.lifetime, 10 * SECOND..=HOUR);
+    found.span("tickets.renew_before", tickets.renew_before, SECOND..=HOUR);
+    found.check(
+        "tickets.renew_before",
+        tickets.renew_before <= tickets.lifetime / 2,
+        "must not be longer than half of tickets.lifetime",
+    );
+    found.check("tickets.issuer", !tickets.issuer.is_empty(), "must not be empty");
     for (i, set) in config.auth.jwks.iter().enumerate() {
         let path = format!("auth.jwks[{i}]");
         let rule = "must be https://.., or http:// on a loopback address, without credentials";
@@ -318,6 +332,9 @@ fn aids(config: &Config, found: &mut Problems) {
         "must be at least 4096",
     );
     found.range("log.files", config.log.files, 1..=100);
+    let enough = config.trail.max_bytes >= 4096;
+    found.check("trail.max_bytes", enough, "must be at least 4096");
+    found.range("trail.files", config.trail.files, 2..=1000);
     found.range(
         "debug.echo_max_bytes",
         config.debug.echo_max_bytes,

@@ -78,6 +78,50 @@ fn keys_are_checked() {
 }
 
 #[test]
+fn a_rule_that_names_nothing_that_exists_is_named() {
+    let text = "[rules.account]\nper = \"profile\"\nlimit = 1\n[rules.Tv]\nper = \"profile\"\nlimit = 1001\n\
+        [rules.a]\nper = \"device_class\"\nof = [\"tv\", \"TV\"]\nlimit = 1\nplans = [\"basic\", \"gold\"]\n\
+        [rules.b]\nper = \"tag\"\nof = [\"kids\", \"sport\"]\nlimit = 1\nhome = [\"10.0.0.0/8\"]\n\
+        [rules.c]\nper = \"content\"\nof = [\"a*b\", \"m1\", \"m1\"]\nlimit = 1\nwithin = \"30d\"\n\
+        [rules.d]\nper = \"address\"\nof = [\"x\"]\nhome = [\"10.0.0.0/8\"]\nwithin = \"30d\"\nlimit = 1\n\
+        [rules.e]\nper = \"device\"\nwithin = \"59m\"\nenforce_running = true\nlimit = 1\n\
+        [tags]\nkids = [\"kids-*\"]\nnone = []\nbad = [\"*x\"]\n[plans.basic]\nlimit = 1\n\
+        [exempt]\ncontents = [\"\"]\ntags = [\"kid\"]\naccounts = [\"/x\", \"a/b/c\"]\n[devices]\nclasses = [\"tv\", \"\"]";
+    assert_eq!(
+        problems_of(text),
+        [
+            "rules.Tv: its name must be 1 to 32 of a-z, 0-9, - and _, and not account",
+            "rules.Tv.limit: must be from 0 to 1000",
+            "rules.a.plans[1]: no plan \"gold\" in [plans]",
+            "rules.a.of[1]: no class \"TV\" in devices.classes",
+            "rules.account: its name must be 1 to 32 of a-z, 0-9, - and _, and not account",
+            "rules.b.of[1]: no tag \"sport\" in [tags]",
+            "rules.b.home: only with per = \"address\"",
+            "rules.c.of: must not name anything twice",
+            "rules.c.of[0]: must be a content of 1 to 256 bytes; a * may stand at its end only",
+            "rules.c.within: only with per = \"device\", or \"address\" without home",
+            "rules.d.of: only with per = \"device_class\", \"content\" or \"tag\"",
+            "rules.d.within: only with per = \"device\", or \"address\" without home",
+            "rules.e.within: must be from 1h to 1year",
+            "rules.e.enforce_running: not with per = \"device\" and within: the end of a session frees no device",
+            "tags.bad[0]: must be a content of 1 to 256 bytes; a * may stand at its end only",
+            "tags.none: must have 1 to 10000 contents",
+            "exempt.contents[0]: must be a content of 1 to 256 bytes; a * may stand at its end only",
+            "exempt.tags[0]: no tag \"kid\" in [tags]",
+            "exempt.accounts[0]: must be <account> or <tenant>/<account>",
+            "devices.classes[1]: must have 1 to 64 bytes",
+        ]
+    );
+    let unknown = problems_of("[rules.x]\nper = \"planet\"\nlimit = 1");
+    assert!(
+        unknown[0].starts_with("rules.x.per: unknown variant `planet`"),
+        "{unknown:?}"
+    );
+    let unknown = problems_of("[rules.x]\nper = \"profile\"\nlimit = 1\nlimits = 2");
+    assert!(unknown[0].contains("rules.x.limits"), "{unknown:?}");
+}
+
+#[test]
 fn redis_is_checked() {
     let text = "[redis]\nurl = \"redis+cluster://a:hunter2@h1,h2/3\"\nusername = \"u\"\nsentinel_username = \"s\"\n\
         cert = \"c.pem\"\ntimeout = \"6s\"\nconnect_timeout = \"0s\"\nprefix = \"A\"\nbuckets = 0\nevents = 99\n\

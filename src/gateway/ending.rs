@@ -234,6 +234,14 @@ impl Session {
         }
     }
 
+    /// The start comes to nothing: somebody ended the session before it was granted, or blocked its account.
+    pub(super) fn ended_elsewhere(&self, code: EndCode) -> Ending {
+        if code == EndCode::AccountBlocked {
+            self.gateway.metrics.denials_total.inc("blocked");
+        }
+        Ending::from_elsewhere(code)
+    }
+
     async fn say_ended(&self, line: &mut Line, told: &Told) {
         let ended = ServerMessage::Ended {
             code: told.code,

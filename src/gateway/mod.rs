@@ -16,6 +16,7 @@ pub mod seat;
 mod session;
 pub mod socket;
 mod start;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{Config, Tickets};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::net::stream::Handover;
@@ -32,6 +33,9 @@ use crate::telemetry::Metrics;
 
 use player::Player;
 use registry::Registry;
+
+/// Every session has taken its new limits within this time; one that has not does so by the audit of each minute.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// What the sessions of a node share.
 pub struct Gateway {
@@ -43,7 +47,9 @@ pub struct Gateway {
     pub policy: ArcSwap<Policy>,
     /// Periods and bounds.
     pub timing: Timing,
-    /// Checks fresh tokens.
+    /// Which tickets players get.
+    pub tickets: ArcSwap<Tickets>,
+    /// Checks fresh tokens, and signs tickets.
     pub verifier: Arc<Verifier>,
     /// Counts.
     pub metrics: Arc<Metrics>,
@@ -75,6 +81,31 @@ impl Timing {
 }
 
 impl Gateway {
+    /// Takes the limits of a new configuration: starts are judged by them at once, those who play within one audit.
+    pub fn govern(&self, config: &Config) {
+        let policy = Policy::new(config);
+        self.count_rules(&policy);
+        self.policy.store(Arc::new(policy));
+        for seat in self.registry.seats() {
+            seat.tell(|news| news.policy = true);
+        }
+        if self.lease.is_shared() {
+            let lease = Arc::clone(&self.lease);
+            self.tasks.spawn(async move {
+                // The sessions look at their new limits first.
+                tokio::time::sleep(NOTICE).await;
+                lease.audit_soon();
+            });
+        }
+    }
+
+    /// Every rule's refusals are counted from zero on.
+    pub fn count_rules(&self, policy: &Policy) {
+        for label in policy.labels() {
+            self.metrics.denials_total.begin_configured(&label);
+        }
+    }
+
     /// Runs a player's session on a task of its own. What the handshake needed is gone by then: only the task's
     /// small future stays for as long as the player plays.
     pub fn open(self: &Arc<Self>, handover: Handover, player: Player) {

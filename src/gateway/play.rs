@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::lease::model::{Device, Fenced, Held, Mark, Order};
+use crate::lease::model::{Device, Entry, Fenced, Held, Mark, Order, Refusal, Switch, Switched};
 use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::SessionId;
-use crate::protocol::server::{ErrorCode, ServerMessage, millis};
+use crate::protocol::server::{ErrorCode, ServerMessage, Slots, millis};
 
 use super::ending::Ending;
 use super::line::{Event, Line};
@@ -33,9 +33,10 @@ impl Session {
     pub(super) async fn play(&mut self, line: &mut Line) -> Ending {
         let mut asked: Option<Asked> = None;
         loop {
-            let until = asked
-                .as_ref()
-                .map_or(self.token_deadline, |asked| asked.until.min(self.token_deadline));
+            let until = [asked.as_ref().map(|asked| asked.until), self.ticket_due]
+                .into_iter()
+                .flatten()
+                .fold(self.token_deadline, Instant::min);
             let event = match self.next(line, until).await {
                 Ok(event) => event,
                 Err(ending) => return ending,
@@ -45,6 +46,9 @@ impl Session {
                 Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None),
                 Event::News(news) => Box::pin(self.hear_news(line, news, &mut asked)).await,
                 Event::Deadline if Instant::now() >= self.token_deadline => Err(Ending::token_expired()),
+                Event::Deadline if self.ticket_due.is_some_and(|due| due <= Instant::now()) => {
+                    self.push_ticket(line)
+                }
                 // Silence means yes.
                 Event::Deadline => asked
                     .take()
@@ -110,7 +114,9 @@ impl Session {
         news: News,
         asked: &mut Option<Asked>,
     ) -> Result<(), Ending> {
-        if news.look {
+        // A store of its own compares nothing by itself.
+        let changed = news.policy && self.reconsider() && !self.gateway.lease.is_shared();
+        if news.look || changed {
             self.look(line, asked).await?;
         }
         if let Some(used) = news.used.filter(|used| *used != self.used) {
@@ -187,12 +193,60 @@ impl Session {
                 id,
             );
         }
+        let terms = self
+            .player
+            .terms(&self.gateway.policy.load(), &self.player.device, content);
+        if terms != self.terms {
+            let request = Switch {
+                fence: self.fence(),
+                content: content.into(),
+                limit: self.player.entitlement.limit,
+                terms: terms.clone(),
+            };
+            match self.gateway.lease.switch(&self.player.account, &request).await {
+                Ok(Switched::Done) => {}
+                Ok(Switched::Refused { refusal, holders }) => {
+                    return self.say_refused(line, &refusal, &holders, id);
+                }
+                // The store knows what became of it.
+                Ok(Switched::NotYours | Switched::Gone) => return self.look(line, asked).await,
+                Err(_) => return self.say_error(line, ErrorCode::Unavailable, "try again", id),
+            }
+        }
         self.pardon();
         self.player.content = content.into();
+        self.terms = terms.clone();
         let content = Arc::clone(&self.player.content);
-        self.seat.change(|holding| holding.content = content);
+        self.seat.change(|holding| {
+            holding.content = content;
+            holding.terms = terms;
+        });
         // A store that is away hears of it by the next audit.
-        self.look(line, asked).await
+        self.look(line, asked).await?;
+        self.push_ticket(line)
+    }
+
+    /// A rule has no place for the other content: the old one plays on.
+    fn say_refused(
+        &mut self,
+        line: &mut Line,
+        refusal: &Refusal,
+        holders: &[Entry],
+        id: Option<&RawValue>,
+    ) -> Result<(), Ending> {
+        self.pardon();
+        self.gateway.metrics.denials_total.inc_configured(&refusal.rule);
+        let refused = ServerMessage::SwitchRefused {
+            code: ErrorCode::StreamLimitReached,
+            rule: &refusal.rule,
+            slots: Slots {
+                used: refusal.used,
+                limit: refusal.limit,
+            },
+            holders: holders.iter().map(Entry::holder).collect(),
+            detail: "a rule leaves no place for this content; the session plays on as before",
+        };
+        self.say(line, &refused, id)
     }
 
     async fn refuse(&mut self, line: &mut Line, id: Option<&RawValue>) -> Result<(), Ending> {

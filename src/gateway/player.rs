@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use crate::auth::{Claims, LEEWAY};
 use crate::config::Mode;
+use crate::lease::group::Terms;
 use crate::lease::model::Device;
-use crate::lease::policy::Entitlement;
+use crate::lease::policy::{Entitlement, Policy, Viewer};
 use crate::protocol::id::{AccountKey, ResumeSecret};
 use crate::protocol::start::Start;
 use crate::telemetry::RequestId;
@@ -26,6 +27,12 @@ pub struct Player {
     pub contents: Option<Box<[String]>>,
     /// What its token entitles to.
     pub entitlement: Entitlement,
+    /// The plan that the token names.
+    pub plan: Option<Arc<str>>,
+    /// The streams that the token names.
+    pub streams: Option<u32>,
+    /// The profile that the token names.
+    pub profile: Option<Arc<str>>,
     /// What to do at the limit.
     pub on_limit: Mode,
     /// The session that it had before.
@@ -87,11 +94,27 @@ impl Player {
             content: start.content.into(),
             contents,
             entitlement,
+            plan: claims.plan,
+            streams: claims.streams,
+            profile: claims.profile,
             on_limit: start.on_limit,
             resume: start.resume,
             token_end,
             request,
             address,
+        })
+    }
+
+    /// What the player counts in when it plays this on that device.
+    #[must_use]
+    pub fn terms(&self, policy: &Policy, device: &Device, content: &str) -> Terms {
+        policy.terms(&Viewer {
+            account: &self.account,
+            plan: self.plan.as_deref(),
+            profile: self.profile.as_deref(),
+            device,
+            content,
+            address: self.address,
         })
     }
 

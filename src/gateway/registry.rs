@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::lease::account::Account;
+use crate::lease::blocked::Blocked;
 use crate::lease::locals::Locals;
-use crate::lease::model::{Entry, Fence, Generation, Holding};
+use crate::lease::model::{Acquired, Fence, Generation, Holding};
 use crate::lease::store::{Mailbox, bucket_of};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
@@ -19,6 +21,7 @@ type Accounts = HashMap<AccountKey, Vec<Arc<Seat>>>;
 pub struct Registry {
     buckets: Vec<Mutex<Accounts>>,
     leaving: CancellationToken,
+    blocked: Blocked,
 }
 
 impl Registry {
@@ -28,6 +31,7 @@ impl Registry {
         Self {
             buckets: (0..buckets.max(1)).map(|_| Mutex::default()).collect(),
             leaving: CancellationToken::new(),
+            blocked: Blocked::default(),
         }
     }
 
@@ -103,6 +107,10 @@ impl Mailbox for Registry {
     fn slots(&self, account: &AccountKey, used: u32) {
         self.tell(account, |_| true, |news| news.used = Some(used));
     }
+
+    fn blocked(&self, account: &AccountKey) {
+        self.blocked.add(account);
+    }
 }
 
 impl Locals for Registry {
@@ -121,6 +129,16 @@ impl Locals for Registry {
         seats.any(|seat| seat.session() == session)
     }
 
+    fn holds(&self, account: &AccountKey, session: SessionId) -> bool {
+        let accounts = self.of(account);
+        let mut seats = accounts.get(account).into_iter().flatten();
+        seats.any(|seat| seat.session() == session && seat.held().is_some())
+    }
+
+    fn heard_blocked(&self) -> &Blocked {
+        &self.blocked
+    }
+
     fn epoch(&self, account: &AccountKey, session: SessionId) -> u64 {
         let accounts = self.of(account);
         let seats = accounts.get(account).into_iter().flatten();
@@ -128,6 +146,17 @@ impl Locals for Registry {
             .filter(|seat| seat.session() == session)
             .filter_map(|seat| seat.holding());
         held.map(|holding| holding.fence.epoch).max().unwrap_or_default()
+    }
+
+    fn refresh(&self, account: &AccountKey, holding: &mut Holding) {
+        let accounts = self.of(account);
+        let mut seats = accounts.get(account).into_iter().flatten();
+        let same = seats.find_map(|seat| seat.holding().filter(|held| held.fence == holding.fence));
+        if let Some(held) = same {
+            holding.content = held.content;
+            holding.limit = held.limit;
+            holding.terms = held.terms;
+        }
     }
 
     fn confirm(&self, account: &AccountKey, fence: Fence, generation: Generation) {
@@ -144,7 +173,7 @@ impl Locals for Registry {
         }
     }
 
-    fn claim(&self, account: &AccountKey, holding: &Holding) -> Result<u32, Vec<Entry>> {
+    fn claim(&self, account: &AccountKey, holding: &Holding) -> Result<u32, Box<Acquired>> {
         let accounts = self.of(account);
         let seats = accounts.get(account).map(Vec::as_slice).unwrap_or_default();
         let held: Vec<_> = seats
@@ -154,11 +183,13 @@ impl Locals for Registry {
         let (own, others): (Vec<_>, Vec<_>) = held
             .iter()
             .partition(|(_, held)| held.device.id == holding.device.id);
-        if others.len() >= holding.limit as usize {
-            let entries = others
-                .iter()
-                .map(|(_, held)| held.entry(held.generation, held.started_at));
-            return Err(entries.collect());
+        let entries: Vec<_> = others
+            .iter()
+            .map(|(_, held)| held.entry(held.generation, held.started_at))
+            .collect();
+        let used = entries.iter().filter(|entry| !entry.exempt).count() + usize::from(!holding.terms.exempt);
+        if let Some(denied) = Account::refusal_among(entries, holding) {
+            return Err(Box::new(denied));
         }
         for (seat, _) in own {
             seat.tell(|news| news.word = Some(Word::End(EndCode::Moved)));
@@ -166,7 +197,7 @@ impl Locals for Registry {
         if let Some(seat) = seats.iter().find(|seat| seat.session() == holding.fence.session) {
             seat.sit(holding.clone());
         }
-        Ok(u32::try_from(others.len() + 1).unwrap_or(u32::MAX))
+        Ok(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
     fn move_here(

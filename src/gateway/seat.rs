@@ -48,6 +48,8 @@ pub struct News {
     pub look: bool,
     /// The account has this many slots taken.
     pub used: Option<u32>,
+    /// The limits may be others now.
+    pub policy: bool,
     /// The node leaves.
     pub drain: Option<Drain>,
     /// The node ended it by itself.

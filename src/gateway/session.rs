@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Claims, Rejected, Scope};
 use crate::config::Secret;
+use crate::lease::group::Terms;
 use crate::lease::model::{Acquire, Fence, Generation, Holding, Wish};
 use crate::net::stream::Handover;
 use crate::protocol::id::{ResumeSecret, SessionId};
@@ -21,6 +22,7 @@ use super::line::{Event, Line};
 use super::player::{Player, token_end};
 use super::seat::{News, Seat};
 use super::socket::NotSent;
+use super::ticket::Issued;
 
 /// Useless messages in a row after which the player is told to fix itself.
 const MAX_BAD_MESSAGES: u8 = 10;
@@ -42,8 +44,14 @@ pub(super) struct Session {
     pub(super) told_state: Option<Instant>,
     /// When the token ends, on the clock that cannot jump.
     pub(super) token_deadline: Instant,
+    /// When the player needs its next ticket; none when it needs none.
+    pub(super) ticket_due: Option<Instant>,
     /// Slots as last told to the player.
     pub(super) used: u32,
+    /// The operators' limit of the account when the session began, which stands above the token's.
+    pub(super) operators_limit: Option<u32>,
+    /// What it counts in beside them.
+    pub(super) terms: Terms,
     /// What a granted session counts as; none before.
     pub(super) granted: Option<Grant>,
     bad_messages: u8,
@@ -90,7 +98,10 @@ impl Session {
             untold: false,
             told_state: None,
             token_deadline: deadline(player.token_end),
+            ticket_due: None,
             used: 0,
+            operators_limit: None,
+            terms: player.terms(&gateway.policy.load(), &player.device, &player.content),
             granted: None,
             bad_messages: 0,
             check: None,
@@ -140,6 +151,7 @@ impl Session {
             device: self.player.device.clone(),
             content: self.player.content.clone(),
             limit: self.player.entitlement.limit,
+            terms: self.terms.clone(),
             wish,
             consent: policy.consent,
             line: policy.line,
@@ -149,7 +161,7 @@ impl Session {
     pub(super) fn slots(&self) -> Slots {
         Slots {
             used: self.used,
-            limit: self.player.entitlement.limit,
+            limit: self.operators_limit.unwrap_or(self.player.entitlement.limit),
         }
     }
 
@@ -181,6 +193,7 @@ impl Session {
         });
         line.silence.heard(now);
         let period = self.gateway.timing.period;
+        let ticket = self.issue_ticket();
         let granted = Granted {
             session: self.id,
             slots: self.slots(),
@@ -189,7 +202,7 @@ impl Session {
             resume: &self.secret.expose(),
             resumed,
             provisional,
-            ticket: None,
+            ticket: ticket.as_ref().map(Issued::text),
             server_time: SystemTime::now(),
         };
         self.say(line, &ServerMessage::Granted(granted), id)
@@ -282,13 +295,36 @@ impl Session {
             return self.say_error(line, ErrorCode::ContentForbidden, detail, id);
         }
         self.pardon();
-        self.player.entitlement = self.gateway.policy.load().entitlement(&claims);
-        let limit = self.player.entitlement.limit;
-        self.seat.change(|holding| holding.limit = limit);
+        self.player.plan = claims.plan.clone();
+        self.player.streams = claims.streams;
+        self.player.profile = claims.profile.clone();
+        self.reconsider();
         self.player.token_end = token_end(&claims);
         self.player.contents = claims.contents.map(Vec::into_boxed_slice);
         self.token_deadline = deadline(self.player.token_end);
-        Ok(())
+        self.resume_tickets(line)
+    }
+}
+
+impl Session {
+    /// Takes the limits that the policy and the token give now; true when they are others than before. Who plays keeps
+    /// its place: the next audit writes down what it counts in, and ends it where the policy says so.
+    pub(super) fn reconsider(&mut self) -> bool {
+        let policy = self.gateway.policy.load();
+        let player = &mut self.player;
+        let limit = player.entitlement.limit;
+        player.entitlement = policy.entitlement_of(player.plan.as_deref(), player.streams);
+        let terms = player.terms(&policy, &player.device, &player.content);
+        let changed = player.entitlement.limit != limit || terms != self.terms;
+        let limit = player.entitlement.limit;
+        if changed {
+            self.terms = terms.clone();
+            self.seat.change(|holding| {
+                holding.limit = limit;
+                holding.terms = terms;
+            });
+        }
+        changed
     }
 }
 

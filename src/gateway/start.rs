@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::config::Mode;
-use crate::lease::model::{Acquired, Entry, Generation, Holding, Resume, Resumed, Wish};
+use crate::lease::model::{Acquired, Device, Entry, Generation, Holding, Refusal, Resume, Resumed, Wish};
+use crate::lease::policy::shadow_label;
 use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, ResumeSecret, random};
@@ -24,9 +25,6 @@ const QUIET_TAKEOVER: Duration = Duration::from_millis(500);
 
 /// A waiter asks again after 2 to 4 s (rule 17: word may get lost).
 const POLL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
-
-/// The account's total, the one rule that refuses.
-const RULE: &str = "account";
 
 /// What a refused player chose.
 struct Choice {
@@ -81,8 +79,10 @@ impl Session {
                     replaced,
                     generation,
                     started_at,
+                    limit,
+                    shadowed,
                 } => {
-                    self.used = used;
+                    (self.used, self.operators_limit) = (used, limit);
                     let provisional = generation == Generation::NONE;
                     let outcome = match (provisional, replaced) {
                         (true, _) => Admission::Provisional,
@@ -97,6 +97,9 @@ impl Session {
                         self.seat.sit(Holding::new(&request, generation, started_at));
                     }
                     let metrics = &self.gateway.metrics;
+                    for rule in &shadowed {
+                        metrics.denials_total.inc_configured(&shadow_label(rule));
+                    }
                     metrics.concurrency_level.observe(f64::from(used));
                     metrics.attempt_level.observe(f64::from(used));
                     if matches!(choice.wish, Wish::Oldest | Wish::TakeOver(_)) {
@@ -108,11 +111,15 @@ impl Session {
                 }
                 Acquired::Denied {
                     refused,
+                    refusal,
                     holders,
                     line_open,
+                    limit,
                 } => {
+                    self.operators_limit = limit;
                     self.count(Admission::Denied, took);
-                    self.say_denied(line, refused, &holders, line_open, choice.id.as_deref())?;
+                    let denial = (refused, &refusal, line_open);
+                    self.say_denied(line, denial, &holders, choice.id.as_deref())?;
                     if self.player.on_limit != Mode::Ask || !self.player.entitlement.may_ask {
                         return Err(Ending::Denied);
                     }
@@ -126,7 +133,7 @@ impl Session {
                     asked_again = true;
                     self.assume(ResumeSecret::generate());
                 }
-                Acquired::Ended(code) => return Err(Ending::from_elsewhere(code)),
+                Acquired::Ended(code) => return Err(self.ended_elsewhere(code)),
                 Acquired::Waiting { .. } => return Err(self.unavailable()),
             }
         }
@@ -151,29 +158,38 @@ impl Session {
             owner: self.gateway.lease.owner,
             device: self.player.named.then(|| self.player.device.id.clone()),
             content: self.player.content.clone(),
+            limit: self.player.entitlement.limit,
+            terms: self.terms.clone(),
             attempt: Attempt::generate(),
         };
         let limit = self.player.entitlement.limit;
-        let lease = &self.gateway.lease;
-        let answer = lease.resume(&self.player.account, &request, limit).await;
+        let (lease, player, policy) = (&self.gateway.lease, &self.player, self.gateway.policy.load_full());
+        let terms = |device: &Device| player.terms(&policy, device, &player.content);
+        let answer = lease.resume(&player.account, &request, &terms).await;
         let Ok(answer) = answer else {
             // It ends as what it is: the session that it asked for may play elsewhere, and is not its to release.
             self.assume(own);
             return Err(self.unavailable());
         };
         match answer {
-            Resumed::Moved { entry, used } => {
+            Resumed::Moved {
+                entry,
+                used,
+                limit: of_operators,
+            } => {
+                self.operators_limit = of_operators;
                 self.epoch = entry.epoch;
                 self.player.device = entry.device.clone();
                 self.used = used;
                 let provisional = entry.generation == Generation::NONE;
-                self.seat.sit(Holding::of(&entry, limit));
+                self.terms = self.player.terms(&policy, &entry.device, &self.player.content);
+                self.seat.sit(Holding::of(&entry, limit, self.terms.clone()));
                 if provisional {
                     self.count_provisional();
                 }
                 Ok(Some(provisional))
             }
-            Resumed::Absent | Resumed::At(_) => {
+            Resumed::Absent | Resumed::At { .. } => {
                 self.assume(own);
                 Ok(None)
             }
@@ -183,13 +199,12 @@ impl Session {
     fn say_denied(
         &self,
         line: &mut Line,
-        refused: bool,
+        (refused, refusal, line_open): (bool, &Refusal, bool),
         holders: &[Entry],
-        line_open: bool,
         id: Option<&RawValue>,
     ) -> Result<(), Ending> {
         let entitlement = self.player.entitlement;
-        let may_take_over = entitlement.may_take_over && !holders.is_empty();
+        let may_take_over = entitlement.may_take_over && refusal.may_take_over;
         let may: Vec<&str> = [
             (may_take_over, "takeover"),
             (entitlement.may_wait && line_open, "wait"),
@@ -197,19 +212,19 @@ impl Session {
         .into_iter()
         .filter_map(|(may, what)| may.then_some(what))
         .collect();
-        let used = u32::try_from(holders.len()).unwrap_or(u32::MAX);
-        self.gateway.metrics.denials_total.inc(RULE);
-        self.gateway.metrics.attempt_level.observe(f64::from(used) + 1.0);
+        let metrics = &self.gateway.metrics;
+        metrics.denials_total.inc_configured(&refusal.rule);
+        metrics.attempt_level.observe(f64::from(refusal.slots) + 1.0);
         let denied = ServerMessage::Denied {
             code: if refused {
                 "takeover_refused"
             } else {
                 EndCode::StreamLimitReached.name()
             },
-            rule: RULE,
+            rule: &refusal.rule,
             slots: Slots {
-                used,
-                limit: entitlement.limit,
+                used: refusal.used,
+                limit: refusal.limit,
             },
             holders: holders.iter().map(Entry::holder).collect(),
             may: &may,
@@ -356,11 +371,14 @@ impl Session {
     }
 
     /// What the node decided for all its sessions, or for this one without the store.
-    pub(super) fn hear_node(&self, line: &mut Line, news: &News) -> Result<(), Ending> {
+    pub(super) fn hear_node(&mut self, line: &mut Line, news: &News) -> Result<(), Ending> {
         match news.word {
             Some(Word::Moved) => return Err(Ending::moved()),
             Some(Word::End(code)) => return Err(Ending::from_elsewhere(code)),
             None => {}
+        }
+        if news.policy {
+            self.reconsider();
         }
         match news.drain {
             Some(Drain::Announce(within)) => self.say_draining(line, within),

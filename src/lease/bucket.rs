@@ -217,9 +217,9 @@ impl Bucket {
         let mut purged = 0;
         self.accounts.retain(|key, account| {
             if purged < MAX_PURGED && account.needs_upkeep(&ground) {
-                let (before, mut done) = (account.entries().len(), Effects::default());
+                let (before, mut done) = (account.used(), Effects::default());
                 purged += account.purge(&ground, &mut done);
-                let used = (account.entries().len() != before).then(|| account.entries().len());
+                let used = Some(account.used()).filter(|used| *used != before);
                 effects.push((key.clone(), done, used));
             }
             !account.is_empty()
@@ -278,4 +278,4 @@ impl Bucket {
 }
 
 /// What a purge did, by account, with the slots taken where their number changed.
-pub type Upkeep = Vec<(AccountKey, Effects, Option<usize>)>;
+pub type Upkeep = Vec<(AccountKey, Effects, Option<u32>)>;

@@ -200,7 +200,7 @@ impl Service {
         let all = holdings.len();
         holdings.retain(|(_, holding)| !telling || !holding.doubtful);
         let mut complete = holdings.len() == all;
-        for batch in holdings.chunks(BATCH) {
+        for batch in holdings.chunks_mut(BATCH) {
             if state.tenure().is_renewal_due(tick()) {
                 let (again, _) = self.beat(bucket, state).await?;
                 if (again.generation, again.since) != (generation, renewed.since) {
@@ -210,6 +210,10 @@ impl Service {
                 }
             }
             let _permit = self.audits.acquire().await;
+            // A session that switched meanwhile is not to be written back.
+            for (account, holding) in batch.iter_mut() {
+                self.locals.refresh(account, holding);
+            }
             let sent = tick();
             let audited = match self.store.audit(bucket, self.owner, batch).await {
                 Ok(audited) => audited,

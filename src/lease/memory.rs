@@ -2,6 +2,8 @@
 //!
 //! A session is a connection, so a restart, which ends every connection, loses no slot (design section 4).
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,8 +16,10 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 use super::account::{Account, Effects, Ground};
 use super::bucket::{Bucket, Step, Upkeep};
 use super::model::{
-    Acquire, Acquired, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed, Resume, Resumed,
+    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed,
+    Resume, Resumed, Standing, Switch, Switched,
 };
+use super::standings::Standings;
 use super::store::{Audited, Mailbox, Store, StoreError};
 
 /// So many locks; a step is microseconds.
@@ -25,6 +29,8 @@ pub const BUCKETS: u16 = 32;
 pub struct Memory {
     buckets: Vec<Mutex<Bucket>>,
     mailbox: Arc<dyn Mailbox>,
+    /// Where operators' decisions outlive the process.
+    standings: Option<Standings>,
     /// The wall clock at the start, moved on by the monotonic clock: it never jumps.
     started: (SystemTime, Instant),
 }
@@ -36,11 +42,34 @@ impl Memory {
         let mut store = Self {
             buckets: Vec::new(),
             mailbox,
+            standings: None,
             started: (SystemTime::now(), Instant::now()),
         };
         let step = store.now();
         store.buckets = (0..BUCKETS).map(|_| Mutex::new(Bucket::open(&step))).collect();
         store
+    }
+
+    /// The same, with what operators decided before in this file, and keeps what they decide there.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn keeping(mut self, file: PathBuf) -> io::Result<Self> {
+        let standings = Standings::open(file)?;
+        for (key, standing) in standings.known() {
+            self.step(&key, |table, ground, effects| {
+                if standing.blocked {
+                    table.decide(Decision::Block, ground, effects);
+                }
+                let (limit, enforce) = (standing.limit, false);
+                table.decide(Decision::Limit { limit, enforce }, ground, effects)
+            });
+            if standing.blocked {
+                self.mailbox.blocked(&key);
+            }
+        }
+        self.standings = Some(standings);
+        Ok(self)
     }
 
     fn now(&self) -> Step {
@@ -68,7 +97,7 @@ impl Memory {
         rule: impl FnOnce(&mut Account, &Ground<'_>, &mut Effects) -> T,
     ) -> T {
         let mut bucket = self.lock(self.bucket(key));
-        let used = |bucket: &Bucket| bucket.account(key).map_or(0, |account| account.entries().len());
+        let used = |bucket: &Bucket| bucket.account(key).map_or(0, Account::used);
         let (before, mut effects) = (used(&bucket), Effects::default());
         let answer = bucket.step(key, &self.now(), &mut effects, rule);
         let after = used(&bucket);
@@ -76,12 +105,12 @@ impl Memory {
         answer
     }
 
-    fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<usize>) {
+    fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<u32>) {
         for look in &effects.looks {
             self.mailbox.look(key, look.owner, look.session);
         }
         if let Some(used) = used {
-            self.mailbox.slots(key, u32::try_from(used).unwrap_or(u32::MAX));
+            self.mailbox.slots(key, used);
         }
     }
 }
@@ -117,6 +146,12 @@ impl Store for Memory {
         })?)
     }
 
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        Ok(self.step(account, |table, ground, effects| {
+            table.switch(request, ground, effects)
+        })?)
+    }
+
     async fn release(
         &self,
         account: &AccountKey,
@@ -132,6 +167,21 @@ impl Store for Memory {
         Ok(self.step(account, |table, ground, effects| {
             table.order(order, ground, effects)
         })?)
+    }
+
+    async fn decide(&self, account: &AccountKey, decision: Decision) -> Result<Decided, StoreError> {
+        let decided = self.step(account, |table, ground, effects| {
+            table.decide(decision, ground, effects)
+        });
+        if let Some(standings) = &self.standings {
+            standings.keep(account, decided.standing).await;
+        }
+        Ok(decided)
+    }
+
+    async fn standing(&self, account: &AccountKey) -> Result<Standing, StoreError> {
+        let bucket = self.lock(self.bucket(account));
+        Ok(bucket.account(account).map(Account::standing).unwrap_or_default())
     }
 
     async fn audit(
@@ -179,6 +229,12 @@ impl Store for Memory {
         let bucket = self.lock(self.bucket(account));
         let entries = bucket.account(account).map(|account| account.entries().to_vec());
         Ok(entries.unwrap_or_default())
+    }
+
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
+        let bucket = self.lock(self.bucket(account));
+        let entries = bucket.account(account).map(Account::entries);
+        Ok(entries.is_some_and(|entries| entries.iter().any(|entry| entry.is_held_by(session))))
     }
 
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {

@@ -6,9 +6,13 @@
 //! Called by: `gateway` (players) and `api` (operators).
 
 pub mod account;
+pub mod blocked;
 pub mod bucket;
+mod change;
 mod clock;
 mod ended;
+pub mod group;
+mod inquiry;
 mod keeper;
 pub mod locals;
 pub mod memory;
@@ -20,5 +24,6 @@ pub mod redis;
 mod rule;
 pub mod service;
 pub mod silence;
+mod standings;
 pub mod store;
 pub mod tenure;

@@ -10,6 +10,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, Attempt, OwnerId, SessionId};
 use crate::protocol::server::{Holder, Screen};
 
+use super::group::Terms;
+
 /// Milliseconds since the Unix epoch by the store's clock.
 pub type Millis = u64;
 
@@ -76,6 +78,10 @@ pub struct Entry {
     /// It came back, or was granted, without being certain of its slot: until then one that is older may take it.
     /// Zero for all others.
     pub settles: Millis,
+    /// The groups that it counts in, beside the account's total.
+    pub groups: Vec<Arc<str>>,
+    /// It takes no slot.
+    pub exempt: bool,
 }
 
 /// Why an entry is to end. The owner's socket ends it and releases: a slot is never free while its socket is open.
@@ -107,6 +113,8 @@ pub struct Waiter {
     pub content: Arc<str>,
     /// The slots that it counts against.
     pub limit: u32,
+    /// What it will count in beside them.
+    pub terms: Terms,
     /// When it last asked.
     pub refreshed: Millis,
     /// Whose slot it takes over; such waiters stand before all others.
@@ -141,6 +149,8 @@ pub struct Acquire {
     pub content: Arc<str>,
     /// Slots of the account, as this player's token and plan say.
     pub limit: u32,
+    /// What it counts in beside them.
+    pub terms: Terms,
     /// What to do at the limit.
     pub wish: Wish,
     /// Whether a take-over asks its victim.
@@ -162,15 +172,23 @@ pub enum Acquired {
         generation: Generation,
         /// When.
         started_at: Millis,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
+        /// The rules in shadow that would have refused it.
+        shadowed: Vec<Box<str>>,
     },
     /// No slot.
     Denied {
         /// Whether the asked victim of a take-over said no.
         refused: bool,
-        /// Who is playing.
+        /// The rule that refused.
+        refusal: Refusal,
+        /// Who plays and counts in that rule.
         holders: Vec<Entry>,
-        /// Whether the line has a place.
+        /// Whether waiting helps: the line has a place, and what refused can become free.
         line_open: bool,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
     },
     /// A place in the line.
     Waiting {
@@ -179,8 +197,23 @@ pub enum Acquired {
         /// Whether a victim is about to go.
         taking_over: bool,
     },
-    /// This session has ended already: a late duplicate.
+    /// This session has ended already: a late duplicate. Or its account is blocked.
     Ended(EndCode),
+}
+
+/// The rule that left no place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Refusal {
+    /// Its name; [`ACCOUNT`](super::group::ACCOUNT) for the account's total.
+    pub rule: Box<str>,
+    /// What it counts now,
+    pub used: u32,
+    /// and may count at most.
+    pub limit: u32,
+    /// Slots of the account that are taken.
+    pub slots: u32,
+    /// Whether there is a session whose end would make place.
+    pub may_take_over: bool,
 }
 
 /// A return to a session.
@@ -199,6 +232,10 @@ pub struct Resume {
     pub device: Option<Box<str>>,
     /// What it plays from now on.
     pub content: Arc<str>,
+    /// Slots of the account, as the player's token and plan say now.
+    pub limit: u32,
+    /// What it counts in beside them from now on.
+    pub terms: Terms,
     /// This try.
     pub attempt: Attempt,
 }
@@ -212,11 +249,50 @@ pub enum Resumed {
         entry: Entry,
         /// Slots taken.
         used: u32,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
     },
-    /// It is held under this epoch, which was not the expected one.
-    At(u64),
-    /// No such session, or not this device's, or about to end: an ordinary start.
+    /// It is held under another epoch than the expected one.
+    At {
+        /// This one.
+        epoch: u64,
+        /// Its device, on which the terms of the session depend.
+        device: Arc<Device>,
+    },
+    /// No such session, or not this device's, or about to end, or a rule leaves no place for what it would count in
+    /// now: an ordinary start.
     Absent,
+}
+
+/// Another content, or other terms, for a session that plays.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Switch {
+    /// The session, its node and its epoch.
+    pub fence: Fence,
+    /// What it plays from now on.
+    pub content: Arc<str>,
+    /// Slots of the account.
+    pub limit: u32,
+    /// What it counts in beside them from now on.
+    pub terms: Terms,
+}
+
+/// The answer to a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// Done.
+    Done,
+    /// A rule leaves no place; the session plays on as before.
+    Refused {
+        /// The rule.
+        refusal: Refusal,
+        /// Who counts in it.
+        holders: Vec<Entry>,
+    },
+    /// The session plays elsewhere under a higher epoch.
+    NotYours,
+    /// There is no such session (any more).
+    Gone,
 }
 
 /// The right to change an entry: only its present owner and epoch have it (I4).
@@ -251,6 +327,8 @@ pub struct Holding {
     pub generation: Generation,
     /// Slots of the account, as its player's token and plan say.
     pub limit: u32,
+    /// What it counts in beside them.
+    pub terms: Terms,
     /// Who plays.
     pub device: Arc<Device>,
     /// What.
@@ -296,6 +374,40 @@ pub enum Order {
     },
     /// Its viewer's no to the take-over that asked.
     Refuse(Fence),
+}
+
+/// What operators decided about an account. It stands above tokens and plans, on every node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// Whether nobody of the account may play.
+    pub blocked: bool,
+    /// Slots of the account, whatever its tokens and plans say.
+    pub limit: Option<u32>,
+}
+
+/// An operator's decision about an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nobody of the account plays or waits any more.
+    Block,
+    /// They may again.
+    Unblock,
+    /// So many slots, whatever tokens and plans say; none: as those say.
+    Limit {
+        /// The number.
+        limit: Option<u32>,
+        /// Whether sessions beyond it end, the newest first; otherwise it counts for new starts only.
+        enforce: bool,
+    },
+}
+
+/// What a decision came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The account as it stands now.
+    pub standing: Standing,
+    /// Sessions that it ends.
+    pub ended: u32,
 }
 
 /// Why the store did not decide. It says nothing about slots (rule 25).
@@ -363,6 +475,12 @@ impl Entry {
         }
     }
 
+    /// Whether it is this session's slot, which no order takes away.
+    #[must_use]
+    pub fn is_held_by(&self, session: SessionId) -> bool {
+        self.session == session && !matches!(self.mark, Some(Mark::Kick(_)))
+    }
+
     /// The right to change it as it stands.
     #[must_use]
     pub fn fence(&self) -> Fence {
@@ -403,6 +521,7 @@ impl Holding {
             },
             generation,
             limit: request.limit,
+            terms: request.terms.clone(),
             device: Arc::clone(&request.device),
             content: Arc::clone(&request.content),
             state: PlayState::default(),
@@ -414,11 +533,12 @@ impl Holding {
 
     /// What a node holds when it got this entry.
     #[must_use]
-    pub fn of(entry: &Entry, limit: u32) -> Self {
+    pub fn of(entry: &Entry, limit: u32, terms: Terms) -> Self {
         Self {
             fence: entry.fence(),
             generation: entry.generation,
             limit,
+            terms,
             device: Arc::clone(&entry.device),
             content: Arc::clone(&entry.content),
             state: entry.state,
@@ -435,6 +555,7 @@ impl Holding {
             fence,
             generation: Generation::NONE,
             limit: 0,
+            terms: Terms::default(),
             device: Arc::new(Device {
                 id: "".into(),
                 name: None,
@@ -471,6 +592,8 @@ impl Holding {
             attempt: None,
             settles: 0,
             mark: None,
+            groups: self.terms.keys(),
+            exempt: self.terms.exempt,
         }
     }
 }

@@ -20,9 +20,10 @@ use crate::telemetry::Metrics;
 
 use super::clock::{jitter, tick};
 use super::ended::Ends;
+use super::group::TermsOf;
 use super::locals::Locals;
 use super::model::{
-    Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Resume, Resumed,
+    Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Resume, Resumed,
 };
 use super::store::{Store, StoreError};
 use super::tenure::{OUTAGE, Tenure};
@@ -146,6 +147,10 @@ impl Service {
         let since = self.state(account).tenure().since();
         let answer = self.ask(account, || self.store.acquire(account, request)).await;
         match answer {
+            Ok(Acquired::Ended(EndCode::AccountBlocked)) => {
+                self.locals.heard_blocked().add(account);
+                answer
+            }
             Ok(Acquired::Granted { generation, .. }) if !self.vouches(account, since, generation) => {
                 let holding = Holding {
                     generation,
@@ -181,12 +186,10 @@ impl Service {
                 replaced: false,
                 generation: Generation::NONE,
                 started_at: self.clock(account),
+                shadowed: Vec::new(),
+                limit: None,
             },
-            Err(holders) => Acquired::Denied {
-                refused: false,
-                holders,
-                line_open: false,
-            },
+            Err(denied) => *denied,
         }
     }
 
@@ -201,7 +204,7 @@ impl Service {
         estimated.unwrap_or_else(|| Millis::try_from(wall().as_millis()).unwrap_or_default())
     }
 
-    /// Moves a session to another socket. `limit`: the account's slots, as its player's token and plan say.
+    /// Moves a session to another socket. `terms`: what it counts in from now on, which its device decides too.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nobody can tell.
@@ -209,7 +212,7 @@ impl Service {
         &self,
         account: &AccountKey,
         request: &Resume,
-        limit: u32,
+        terms: TermsOf<'_>,
     ) -> Result<Resumed, StoreError> {
         let ended = self.state(account).ends.epoch(request.session);
         let mut request = Resume {
@@ -221,13 +224,17 @@ impl Service {
         for _ in 0..8 {
             let answer = self.ask(account, || self.store.resume(account, &request)).await;
             match answer {
-                Ok(Resumed::At(epoch)) => request.expected = epoch,
+                Ok(Resumed::At { epoch, device }) => {
+                    request.expected = epoch;
+                    request.terms = terms(&device);
+                }
                 Ok(Resumed::Moved { ref entry, .. }) if !self.vouches(account, since, entry.generation) => {
-                    self.confirm_late(account, &Holding::of(entry, limit)).await?;
+                    let holding = Holding::of(entry, request.limit, request.terms.clone());
+                    self.confirm_late(account, &holding).await?;
                     return answer;
                 }
                 Err(StoreError::Unavailable) if self.outage.admit == Admit::Local => {
-                    return Ok(self.move_here(account, &request));
+                    return Ok(self.move_here(account, &request, terms));
                 }
                 answer => return answer,
             }
@@ -235,16 +242,20 @@ impl Service {
         Err(StoreError::Unavailable)
     }
 
-    fn move_here(&self, account: &AccountKey, request: &Resume) -> Resumed {
+    fn move_here(&self, account: &AccountKey, request: &Resume, terms: TermsOf<'_>) -> Resumed {
         let moved = self
             .locals
             .move_here(account, request.session, request.device.as_deref());
         moved.map_or(Resumed::Absent, |(holding, used)| {
+            let terms = terms(&holding.device);
             let entry = Entry {
                 content: Arc::clone(&request.content),
+                groups: terms.keys(),
+                exempt: terms.exempt,
                 ..holding.entry(holding.generation, holding.started_at)
             };
-            Resumed::Moved { entry, used }
+            let limit = None;
+            Resumed::Moved { entry, used, limit }
         })
     }
 
@@ -268,14 +279,6 @@ impl Service {
             }
         }
         answer.unwrap_or(Fenced::Done)
-    }
-
-    /// Gives an order about a session.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: unknown whether it was heard.
-    pub async fn order(&self, account: &AccountKey, order: Order) -> Result<Fenced, StoreError> {
-        self.ask(account, || self.store.order(account, order)).await
     }
 
     /// Tells what became of a session, and checkpoints it.
@@ -303,25 +306,9 @@ impl Service {
         Ok(held)
     }
 
-    /// The account's entries.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: the store is away.
-    pub async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError> {
-        self.ask(account, || self.store.list(account)).await
-    }
-
-    /// The accounts that have entries, at most `most`.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: the store is away.
-    pub async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
-        self.store.accounts(most).await
-    }
-
     /// Asks until there is an answer: renews the node's lease where that comes first, waits for a bucket that
     /// recovers, and repeats what went unanswered, which every question allows.
-    async fn ask<'q, T>(
+    pub(super) async fn ask<'q, T>(
         &self,
         account: &AccountKey,
         question: impl Fn() -> BoxFuture<'q, Result<T, StoreError>>,

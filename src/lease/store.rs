@@ -6,8 +6,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::model::{
-    Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, NotNow, Order, Renewed, Resume,
-    Resumed,
+    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, NotNow, Order,
+    Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 
 /// Why a store did not answer. It says nothing about slots: an error is never absence (rule 25).
@@ -53,6 +53,8 @@ pub trait Store: Send + Sync + 'static {
     async fn acquire(&self, account: &AccountKey, request: &Acquire) -> Result<Acquired, StoreError>;
     /// Moves a session to another socket.
     async fn resume(&self, account: &AccountKey, request: &Resume) -> Result<Resumed, StoreError>;
+    /// Moves a session to another content and its groups, or tells which rule has no place for it there.
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError>;
     /// Ends a session or a wait.
     async fn release(
         &self,
@@ -62,6 +64,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Fenced, StoreError>;
     /// Gives an order about a session.
     async fn order(&self, account: &AccountKey, order: Order) -> Result<Fenced, StoreError>;
+    /// Takes an operator's decision about an account.
+    async fn decide(&self, account: &AccountKey, decision: Decision) -> Result<Decided, StoreError>;
+    /// What operators decided about an account.
+    async fn standing(&self, account: &AccountKey) -> Result<Standing, StoreError>;
     /// Compares a node's sessions of one bucket, a hundred at most, with the store, and checkpoints them.
     async fn audit(
         &self,
@@ -79,6 +85,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<(AccountKey, Fence)>, StoreError>;
     /// The account's entries, in the order of their grant; empty for an account never seen.
     async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError>;
+    /// Whether a session holds its slot, and is not about to lose it by an operator's order.
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError>;
     /// The accounts that have entries, at most `most` of them, for operators.
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError>;
 
@@ -112,4 +120,6 @@ pub trait Mailbox: Send + Sync + 'static {
     fn look(&self, account: &AccountKey, owner: OwnerId, session: SessionId);
     /// The account has this many slots taken now.
     fn slots(&self, account: &AccountKey, used: u32);
+    /// Operators blocked the account; whether they still do the store knows.
+    fn blocked(&self, _account: &AccountKey) {}
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::client::{ClientMessage, PlayState, decode};
 use super::close::{Advice, EndCode};
 use super::id::{ResumeSecret, SessionId};
-use super::server::{ErrorCode, Granted, Holder, Screen, ServerMessage, Slots, encode};
+use super::server::{ErrorCode, Granted, Holder, Screen, ServerMessage, Slots, TicketText, encode};
 use super::start::{MAX_CLASS_BYTES, PARAMETERS, Start};
 use super::{MAX_ID_BYTES, MAX_MESSAGE_BYTES, SUBPROTOCOL};
 use reading::{DOCUMENT, fences, rows, section};
@@ -30,12 +30,13 @@ const CLIENT_TYPES: [&str; 7] = [
     "stop",
 ];
 
-const ERROR_CODES: [ErrorCode; 6] = [
+const ERROR_CODES: [ErrorCode; 7] = [
     ErrorCode::BadMessage,
     ErrorCode::UnknownType,
     ErrorCode::BadState,
     ErrorCode::BadToken,
     ErrorCode::ContentForbidden,
+    ErrorCode::StreamLimitReached,
     ErrorCode::Unavailable,
 ];
 
@@ -60,6 +61,7 @@ fn error_name(code: ErrorCode) -> &'static str {
         ErrorCode::BadState => "bad_state",
         ErrorCode::BadToken => "bad_token",
         ErrorCode::ContentForbidden => "content_forbidden",
+        ErrorCode::StreamLimitReached => "stream_limit_reached",
         ErrorCode::Unavailable => "unavailable",
     }
 }
@@ -86,6 +88,10 @@ fn server_messages() -> Vec<Value> {
         by,
         detail: "x",
     };
+    let ticket = TicketText {
+        token: "x",
+        expires_at: UNIX_EPOCH,
+    };
     let granted = Granted {
         session,
         slots,
@@ -94,9 +100,13 @@ fn server_messages() -> Vec<Value> {
         resume: "x",
         resumed: false,
         provisional: false,
-        // No node issues tickets yet.
-        ticket: None,
+        ticket: Some(ticket.clone()),
         server_time: UNIX_EPOCH,
+    };
+    // A node that issues no tickets.
+    let bare = Granted {
+        ticket: None,
+        ..granted.clone()
     };
     let denied = ServerMessage::Denied {
         code: "takeover_refused",
@@ -115,6 +125,8 @@ fn server_messages() -> Vec<Value> {
     };
     let all = [
         ServerMessage::Granted(granted),
+        ServerMessage::Granted(bare),
+        ServerMessage::Ticket(ticket),
         denied,
         ServerMessage::Waiting { position: 1 },
         ServerMessage::Slots(slots),
@@ -128,6 +140,13 @@ fn server_messages() -> Vec<Value> {
         ServerMessage::Draining {
             reconnect_within_ms: 1,
         },
+        ServerMessage::SwitchRefused {
+            code: ErrorCode::StreamLimitReached,
+            rule: "sports",
+            slots,
+            holders: vec![holder(Some("x")), holder(None)],
+            detail: "x",
+        },
         error,
     ];
     for message in &all {
@@ -137,9 +156,11 @@ fn server_messages() -> Vec<Value> {
             | ServerMessage::Denied { .. }
             | ServerMessage::Waiting { .. }
             | ServerMessage::Slots(_)
+            | ServerMessage::Ticket(_)
             | ServerMessage::TakeoverRequest { .. }
             | ServerMessage::Ended { .. }
             | ServerMessage::Draining { .. }
+            | ServerMessage::SwitchRefused { .. }
             | ServerMessage::Error { .. } => {}
         }
     }
@@ -177,7 +198,7 @@ fn check_values(value: &Value, path: &str) {
         Value::String(text) => match path {
             "session" => assert!(SessionId::parse(text).is_some(), "session: {text}"),
             "resume" => assert!(ResumeSecret::parse(text).is_some(), "resume: {text}"),
-            "started_at" | "server_time" => {
+            "started_at" | "server_time" | "expires_at" => {
                 let time = humantime::parse_rfc3339(text).unwrap();
                 assert_eq!(humantime::format_rfc3339_millis(time).to_string(), *text);
             }

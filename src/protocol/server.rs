@@ -1,5 +1,6 @@
 //! Messages from the server to the player.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
@@ -21,9 +22,9 @@ pub enum ServerMessage<'a> {
         code: &'static str,
         /// The rule that refused.
         rule: &'a str,
-        /// The account's slots.
+        /// What the rule counts: for `account` the account's slots.
         slots: Slots,
-        /// Who is watching.
+        /// Who is watching and counts in the rule.
         holders: Vec<Holder>,
         /// What the player may do about it: `takeover`, `wait`.
         may: &'a [&'static str],
@@ -35,6 +36,8 @@ pub enum ServerMessage<'a> {
     },
     /// The account's slots changed.
     Slots(Slots),
+    /// The session's next ticket, in place of the one before.
+    Ticket(TicketText<'a>),
     /// Somebody asks for this player's slot.
     TakeoverRequest {
         /// Who.
@@ -56,6 +59,20 @@ pub enum ServerMessage<'a> {
     Draining {
         /// Reconnect at a random moment within this time, in milliseconds.
         reconnect_within_ms: u64,
+    },
+    /// A rule has no place for the content of a `switch`; the session plays on as before.
+    #[serde(rename = "error")]
+    SwitchRefused {
+        /// `stream_limit_reached`.
+        code: ErrorCode,
+        /// The rule that refused.
+        rule: &'a str,
+        /// What the rule counts.
+        slots: Slots,
+        /// Who counts in it.
+        holders: Vec<Holder>,
+        /// For people.
+        detail: &'a str,
     },
     /// A message of the player could not be used; the session goes on.
     Error {
@@ -83,21 +100,30 @@ pub struct Granted<'a> {
     pub resumed: bool,
     /// Whether the grant was made without the arbiter and may be taken back.
     pub provisional: bool,
-    /// The delivery ticket; none until the node issues tickets.
-    pub ticket: Option<Ticket<'a>>,
+    /// The playback ticket; none where the node issues none.
+    pub ticket: Option<TicketText<'a>>,
     /// The server's clock.
     #[serde(serialize_with = "rfc3339")]
     pub server_time: SystemTime,
 }
 
-/// A delivery ticket.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ticket<'a> {
+/// A playback ticket on the wire.
+#[derive(Clone, Serialize)]
+pub struct TicketText<'a> {
     /// The signed token.
     pub token: &'a str,
     /// Its end.
     #[serde(serialize_with = "rfc3339")]
     pub expires_at: SystemTime,
+}
+
+/// Hides the token, which is as good as the bytes that it opens.
+impl fmt::Debug for TicketText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketText")
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Slots of an account.
@@ -152,6 +178,8 @@ pub enum ErrorCode {
     BadToken,
     /// The token does not allow this content.
     ContentForbidden,
+    /// A rule has no place for what was asked; the session plays on as before.
+    StreamLimitReached,
     /// The server could not do it just now; try again.
     Unavailable,
 }

@@ -136,6 +136,16 @@ impl<L: Label> Declare for Counters<L> {
 pub struct CounterFamily(IntCounterVec);
 
 impl CounterFamily {
+    /// Counts one for a name out of the configuration, never one that a player sent.
+    pub fn inc_configured(&self, value: &str) {
+        self.0.with_label_values(&[value]).inc();
+    }
+
+    /// Reports a name out of the configuration from zero on.
+    pub fn begin_configured(&self, value: &str) {
+        self.0.with_label_values(&[value]);
+    }
+
     /// Counts one.
     pub fn inc(&self, value: &'static str) {
         self.0.with_label_values(&[value]).inc();

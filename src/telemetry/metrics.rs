@@ -45,7 +45,9 @@ const SCRIPT_SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 /// The scripts that Redis is asked to run.
-const SCRIPTS: &[&str] = &["renew", "acquire", "resume", "release", "mark", "audit", "list"];
+const SCRIPTS: &[&str] = &[
+    "renew", "acquire", "resume", "switch", "release", "mark", "decide", "audit", "list",
+];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
     "closed",
@@ -106,12 +108,16 @@ metrics! {
     certificate_expiry_seconds: IntGauge = ();
     /// Rejected tokens by reason.
     tokens_rejected_total: CounterFamily = ("reason", &[]);
+    /// Playback tickets issued.
+    tickets_issued_total: IntCounter = ();
+    /// Operators' calls that are not in the audit trail, because it could not be written.
+    trail_failures_total: IntCounter = ();
     /// Starts by outcome.
     admissions_total: Counters<Admission> = ();
     /// Time from a start's last byte to its decision, waiting in line excluded.
     admission_duration_seconds: Histogram = ADMISSION_SECONDS;
     /// Refusals by the rule that caused them.
-    denials_total: CounterFamily = ("rule", &["account"]);
+    denials_total: CounterFamily = ("rule", &["account", "blocked"]);
     /// Slots used by the account after each grant.
     concurrency_level: Histogram = LEVELS;
     /// Slots that the account would use if nothing were refused, at each try: what a higher limit would serve.

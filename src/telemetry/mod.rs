@@ -1,6 +1,6 @@
 //! What a node tells about itself: metrics, logs, and ids that join a request's lines.
 //!
-//! Owns: the metric names, the log output and its rotation.
+//! Owns: the metric names, the log output, the audit trail, and their rotation.
 //! Does not: decide what is worth counting or logging; no account, device, content or session id becomes a label.
 //! Called by: everything that counts or logs; `cli::serve` starts the log.
 
@@ -11,6 +11,7 @@ mod metrics;
 mod process;
 mod request_id;
 mod rotate;
+mod trail;
 
 pub use instrument::{
     Counted, CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, TimeFamily, method_label,
@@ -20,3 +21,4 @@ pub use logging::{LogError, LogHandle, init};
 pub use metrics::Metrics;
 pub use process::Process;
 pub use request_id::RequestId;
+pub use trail::AuditTrail;

@@ -52,6 +52,11 @@ impl RotatedFile {
         Ok(log)
     }
 
+    /// Waits until the disk has everything that was written.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Moves the files up by one and begins a new one. On an error the current file is written on.
     fn rotate(&mut self) -> io::Result<()> {
         if self.files == 1 {

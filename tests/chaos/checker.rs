@@ -384,7 +384,8 @@ impl History<'_> {
                     displaced += 1;
                     displaced <= displacers
                 }
-                4003 => self.kicked().contains(&life.session()),
+                // By an order about the session, or about its account.
+                4003 | 4004 => self.kicked().contains(&life.session()),
                 4006 => self.lives.iter().any(|other| {
                     other.socket != life.socket
                         && other.device == life.device

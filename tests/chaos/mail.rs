@@ -47,6 +47,56 @@ async fn mail_dropped() {
     assert!(percentile(&kick, 100) <= RENEWAL + SLACK);
 }
 
+/// All of an account, on three nodes, by one order and by a block: each is told with its own node's next renewal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_word_dropped() {
+    let fleet = Fleet::sharing("operators_word_dropped", 3).await;
+    for cutter in &fleet.cutters {
+        cutter.drop_messages(true);
+    }
+    let mut times = Vec::new();
+    for (account, (method, path, code)) in [("DELETE", "sessions", 4003), ("POST", "block", 4004)]
+        .into_iter()
+        .enumerate()
+    {
+        let account = u32::try_from(account).unwrap();
+        let mut players = Vec::new();
+        for node in 0..3 {
+            let start = Start::of(account, u32::try_from(node).unwrap());
+            let mut player = fleet.swarm.open(&fleet.door(node), &start).await.unwrap();
+            let grant = player.granted().await.unwrap();
+            fleet.swarm.log.push(
+                account,
+                player.id.socket,
+                0,
+                What::Kicked {
+                    session: grant.session,
+                },
+            );
+            players.push(player);
+        }
+        let start = fleet.swarm.log.now();
+        let path = format!("/v1/admin/accounts/{}/{path}", account_name(account));
+        let (status, body) = fleet.nodes[1].request(method, &path).await.unwrap();
+        assert_eq!(status, 200, "{body}");
+        for player in &mut players {
+            assert_eq!(player.closed().await, code);
+        }
+        times.push(fleet.swarm.log.now() - start);
+    }
+    let dropped: u64 = fleet.cutters.iter().map(crate::cutter::Cutter::dropped).sum();
+    fleet.verdict(&Rules::of_limit(3));
+    Figures::of("operators_word_dropped")
+        .add("messages_dropped", dropped)
+        .times("told", &times)
+        .print();
+    assert!(
+        dropped > 0,
+        "no message was there to drop: the test tests nothing"
+    );
+    assert!(percentile(&times, 100) <= RENEWAL + SLACK, "{times:?}");
+}
+
 /// Hand-over, take-over, kick; how long each took.
 async fn round(fleet: &Fleet, account: u32) -> [Duration; 3] {
     let log = &fleet.swarm.log;

@@ -86,7 +86,7 @@ async fn granted_says_all_that_a_player_needs() {
         (&granted["resumed"], &granted["provisional"]),
         (&json!(false), &json!(false))
     );
-    assert_eq!(granted["ticket"], Value::Null);
+    assert!(granted["ticket"]["token"].is_string());
     let resume = granted["resume"].as_str().unwrap();
     assert_eq!(resume.len(), 22);
     assert!(
@@ -487,7 +487,7 @@ async fn switch_and_pause_are_shown_to_others() {
     player.say(json!({"type": "switch", "content": "m2"})).await;
     player.say(json!({"type": "heartbeat", "state": "paused"})).await;
     player.say(json!({"type": "fly", "id": 4})).await;
-    assert_eq!(player.next().await["code"], "unknown_type");
+    assert_eq!(player.next_of("error").await["code"], "unknown_type");
     let mut other = node
         .try_watch(&sign(&claims), "content=m1&device=2")
         .await

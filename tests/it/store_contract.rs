@@ -5,6 +5,7 @@
 
 mod audits;
 mod bench;
+mod decisions;
 mod fences;
 mod histories;
 mod leases;
@@ -19,6 +20,7 @@ mod twin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use usher::lease::group::Terms;
 use usher::lease::memory::Memory;
 use usher::lease::model::{
     Acquire, Acquired, Device, Entry, Fence, Fenced, Generation, Held, Holding, Mark, Millis, NotNow, Order,
@@ -132,6 +134,7 @@ impl Desk {
             device: device(number),
             content: format!("m{number}").into(),
             limit: 3,
+            terms: Terms::default(),
             wish,
             consent: false,
             line: LINE,
@@ -289,11 +292,19 @@ fn device(number: u8) -> Arc<Device> {
 
 fn plain(answer: Acquired) -> Acquired {
     match answer {
-        Acquired::Granted { used, replaced, .. } => Acquired::Granted {
+        Acquired::Granted {
+            used,
+            replaced,
+            limit,
+            shadowed,
+            ..
+        } => Acquired::Granted {
             used,
             replaced,
             generation: Generation::NONE,
             started_at: 0,
+            limit,
+            shadowed,
         },
         other => other,
     }
@@ -305,6 +316,8 @@ const fn granted(used: u32) -> Acquired {
         replaced: false,
         generation: Generation::NONE,
         started_at: 0,
+        limit: None,
+        shadowed: Vec::new(),
     }
 }
 
@@ -373,6 +386,10 @@ macro_rules! store_contract {
             resumes::a_resume_takes_an_open_question_along,
             resumes::a_resume_from_another_epoch_is_told_the_present_one,
             resumes::the_same_attempt_is_answered_before_its_epoch_is_looked_at,
+            decisions::a_block_ends_players_and_waiters_and_lets_nobody_in,
+            decisions::a_session_granted_without_the_store_does_not_come_back_to_a_blocked_account,
+            decisions::an_operators_limit_counts_for_starts_waiters_and_the_surplus,
+            decisions::operators_word_stands_above_the_rules,
             fences::only_the_present_owner_and_epoch_change_a_session,
             fences::what_is_absent_is_gone,
             fences::a_higher_epoch_wins,

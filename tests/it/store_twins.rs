@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 use usher::config::{self, Overrides};
 use usher::lease::account::{Account, Effects, Fact, Ground};
 use usher::lease::bucket::{Bucket, Lease, Step as Life};
+use usher::lease::group::{Group, MAX_UNCOUNTED, Measure, Terms};
 use usher::lease::model::{
-    Acquire, Device, Entry, Fence, Generation, Holding, Mark, Millis, NotNow, Order, Progress, Resume,
-    Waiter, Wish,
+    Acquire, Decision, Device, Entry, Fence, Generation, Holding, Mark, Millis, NotNow, Order, Progress,
+    Resume, Switch, Waiter, Wish,
 };
 use usher::lease::redis::mail::Mail;
 use usher::lease::redis::store::{Layout, Pinned, RedisStore};
@@ -50,6 +51,7 @@ enum Step {
         owner: u64,
         device: u8,
         limit: u32,
+        terms: u16,
         wish: u8,
         consent: bool,
         line: u32,
@@ -59,7 +61,14 @@ enum Step {
         owner: u64,
         stale: u8,
         device: u8,
+        terms: u16,
         attempt: u64,
+    },
+    Switch {
+        player: Player,
+        stale: u8,
+        limit: u32,
+        terms: u16,
     },
     Release {
         holding: Held,
@@ -71,6 +80,12 @@ enum Step {
     Refuse {
         player: Player,
         stale: u8,
+    },
+    Decide {
+        account: u8,
+        what: u8,
+        limit: u32,
+        enforce: bool,
     },
     Audit {
         holdings: Vec<Held>,
@@ -99,6 +114,7 @@ struct Held {
     /// 0, 1, 2: never confirmed, of a strange life, of the present one; otherwise that of the entry.
     life: u8,
     limit: u32,
+    terms: u16,
     doubtful: bool,
     state: u8,
     watched: u64,
@@ -109,19 +125,96 @@ fn player() -> impl Strategy<Value = Player> {
 }
 
 fn held() -> impl Strategy<Value = Held> {
-    let knobs = (0..12u8, 0..8u8, 0..4u32, any::<bool>(), 0..4u8, 0..100_000u64);
+    let knobs = (
+        0..12u8,
+        0..8u8,
+        0..4u32,
+        terms(),
+        any::<bool>(),
+        0..4u8,
+        0..100_000u64,
+    );
     (player(), 1..=OWNERS, knobs).prop_map(
-        |(player, owner, (stale, life, limit, doubtful, state, watched))| Held {
+        |(player, owner, (stale, life, limit, terms, doubtful, state, watched))| Held {
             player,
             owner,
             stale,
             life,
             limit,
+            terms,
             doubtful,
             state,
             watched,
         },
     )
+}
+
+/// Plain ones in most histories; otherwise the bits that [`terms_of`] reads.
+fn terms() -> impl Strategy<Value = u16> {
+    prop_oneof![3 => Just(0), 5 => 0..1024u16]
+}
+
+/// What a session counts in: groups of every kind, in shadow or not, and what it does about the total.
+fn terms_of(bits: u16, device: &Device) -> Terms {
+    let bit = |number: u16| bits & (1 << number) != 0;
+    let exempt = bit(6) && bit(7);
+    let group = |rule: &str, value: &str, limit, measure| Group {
+        key: format!("{rule}/{value}").into(),
+        limit,
+        measure,
+        shadow: bit(4) && rule.len().is_multiple_of(2),
+        enforce: bit(5),
+    };
+    let value = ["", "a/b", "ä\"]{"][usize::from(bits) % 3];
+    let groups = [
+        bit(0).then(|| group("one", "tv", 1, Measure::Sessions)),
+        bit(1).then(|| group("some", value, 2, Measure::Sessions)),
+        bit(2).then(|| group("home", value, u32::from(bit(9)), Measure::Away(20_000))),
+        bit(3).then(|| group("devices", &device.id, 2, Measure::Known(30_000))),
+    ];
+    let groups: Vec<_> = groups.into_iter().flatten().collect();
+    Terms {
+        exempt,
+        shadow: bit(7) && bit(9),
+        enforce: bit(8),
+        groups: if exempt { vec![].into() } else { groups.into() },
+    }
+}
+
+/// Terms as a table has them.
+fn terms_text(terms: &Terms) -> Value {
+    let mut text = json!({});
+    for (field, set) in [
+        ("exempt", terms.exempt),
+        ("shadow", terms.shadow),
+        ("enforce", terms.enforce),
+    ] {
+        if set {
+            text[field] = json!(true);
+        }
+    }
+    if terms.exempt || terms.shadow {
+        text["most"] = json!(MAX_UNCOUNTED);
+    }
+    let group = |group: &Group| {
+        let mut text = json!({ "key": group.key, "limit": group.limit });
+        match group.measure {
+            Measure::Sessions => {}
+            Measure::Away(within) => text["away"] = json!(within),
+            Measure::Known(within) => text["known"] = json!(within),
+        }
+        for (field, set) in [("shadow", group.shadow), ("enforce", group.enforce)] {
+            if set {
+                text[field] = json!(true);
+            }
+        }
+        text
+    };
+    let groups: Vec<Value> = terms.groups.iter().map(group).collect();
+    if !groups.is_empty() {
+        text["groups"] = json!(groups);
+    }
+    text
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -130,17 +223,25 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let owner = 1..=OWNERS;
     prop_oneof![
-        20 => (player(), owner.clone(), 0..8u8, 0..4u32, 0..5u8, any::<bool>(), 0..3u32).prop_map(
-            |(player, owner, device, limit, wish, consent, line)| Step::Acquire {
-                player, owner, device, limit, wish, consent, line,
+        20 => (player(), owner.clone(), 0..8u8, 0..4u32, terms(), 0..5u8, any::<bool>(), 0..3u32).prop_map(
+            |(player, owner, device, limit, terms, wish, consent, line)| Step::Acquire {
+                player, owner, device, limit, terms, wish, consent, line,
             }
         ),
-        6 => (player(), owner.clone(), 0..8u8, 0..6u8, 0..3u64).prop_map(
-            |(player, owner, stale, device, attempt)| Step::Resume { player, owner, stale, device, attempt }
+        6 => (player(), owner.clone(), 0..8u8, 0..6u8, terms(), 0..3u64).prop_map(
+            |(player, owner, stale, device, terms, attempt)| Step::Resume {
+                player, owner, stale, device, terms, attempt,
+            }
         ),
+        5 => (player(), 0..8u8, 0..4u32, terms())
+            .prop_map(|(player, stale, limit, terms)| Step::Switch { player, stale, limit, terms }),
         6 => (held(), any::<bool>()).prop_map(|(holding, code)| Step::Release { holding, code }),
         2 => player().prop_map(|player| Step::Kick { player }),
         3 => (player(), 0..6u8).prop_map(|(player, stale)| Step::Refuse { player, stale }),
+        // Mostly taken back, so that the account plays on.
+        5 => (0..ACCOUNTS, 0..8u8, 0..4u32, any::<bool>()).prop_map(
+            |(account, what, limit, enforce)| Step::Decide { account, what, limit, enforce }
+        ),
         8 => vec(held(), 1..5).prop_map(|holdings| Step::Audit { holdings }),
         6 => owner.clone().prop_map(|owner| Step::Renew { owner }),
         3 => owner.prop_map(|owner| Step::Silence { owner }),
@@ -203,6 +304,12 @@ impl Expected {
         }
         if !account.line().is_empty() {
             table["line"] = account.line().iter().map(waiter_text).collect();
+        }
+        if account.standing().blocked {
+            table["blocked"] = json!(true);
+        }
+        if let Some(limit) = account.standing().limit {
+            table["limit"] = json!(limit);
         }
         for entry in account.entries() {
             let own = format!("{}/{}/{text}", keys::hex(entry.owner.0), entry.session);
@@ -441,6 +548,14 @@ impl<'a> Twins<'a> {
                 _ => seen.as_ref().map_or(Generation(1), |entry| entry.generation),
             },
             limit: held.limit,
+            // A session plays mostly as it started.
+            terms: seen
+                .as_ref()
+                .filter(|entry| entry.groups.is_empty() && !entry.exempt && held.terms.is_multiple_of(2))
+                .map_or_else(
+                    || terms_of(held.terms, &device(held.player.1)),
+                    |_| Terms::default(),
+                ),
             device: seen
                 .as_ref()
                 .map_or_else(|| device(held.player.1), |entry| Arc::clone(&entry.device)),
@@ -465,7 +580,7 @@ impl<'a> Twins<'a> {
         asker: Option<(SessionId, OwnerId)>,
         rule: impl FnOnce(&mut Account, &Ground<'_>, &mut Effects) -> T,
     ) -> T {
-        let used = |bucket: &Bucket| bucket.account(key).map_or(0, |account| account.entries().len());
+        let used = |bucket: &Bucket| bucket.account(key).map_or(0, Account::used);
         let (before, mut effects) = (used(&self.bucket), Effects::default());
         let answer = self.bucket.step(key, life, &mut effects, rule);
         let after = used(&self.bucket);
@@ -477,7 +592,7 @@ impl<'a> Twins<'a> {
         &mut self,
         key: &AccountKey,
         effects: Effects,
-        used: Option<usize>,
+        used: Option<u32>,
         asker: Option<(SessionId, OwnerId)>,
     ) {
         let text = keys::account(key);
@@ -520,16 +635,19 @@ impl<'a> Twins<'a> {
                 owner,
                 device: number,
                 limit,
+                terms,
                 wish,
                 consent,
                 line,
             } => {
                 let (key, life) = (account(player.0), self.life());
+                // Most players have a device of their own.
+                let device = device(if *number < SESSIONS - 5 { *number } else { player.1 });
                 let request = Acquire {
                     session: session(*player),
                     owner: OwnerId(*owner),
-                    // Most players have a device of their own.
-                    device: device(if *number < SESSIONS - 5 { *number } else { player.1 }),
+                    terms: terms_of(*terms, &device),
+                    device,
                     content: "m0".into(),
                     limit: *limit,
                     wish: match wish {
@@ -551,6 +669,7 @@ impl<'a> Twins<'a> {
                 owner,
                 stale,
                 device: number,
+                terms,
                 attempt,
             } => {
                 let (key, life) = (account(player.0), self.life());
@@ -569,12 +688,39 @@ impl<'a> Twins<'a> {
                         _ => Some(entry.map_or_else(|| "d".into(), |e| e.device.id.clone())),
                     },
                     content: "m1".into(),
+                    limit: 2,
+                    terms: terms_of(*terms, &device(player.1)),
                     attempt: Attempt(*attempt),
                 };
                 let redis = outcome(store.resume(&key, &request).await);
                 let asker = Some((request.session, request.owner));
                 let rules = self.rule(&key, &life, asker, |a, g, e| a.resume(&request, g, e));
                 same("resume", &redis, &rules)?;
+            }
+            Step::Switch {
+                player,
+                stale,
+                limit,
+                terms,
+            } => {
+                let (key, life) = (account(player.0), self.life());
+                let fence = self.entry(*player).as_ref().map(Entry::fence).unwrap_or(Fence {
+                    session: session(*player),
+                    owner: OwnerId(1),
+                    epoch: 1,
+                });
+                let request = Switch {
+                    fence: Fence {
+                        epoch: fence.epoch + u64::from(*stale == 0),
+                        ..fence
+                    },
+                    content: "m2".into(),
+                    limit: *limit,
+                    terms: terms_of(*terms, &device(player.1)),
+                };
+                let redis = outcome(store.switch(&key, &request).await);
+                let rules = self.rule(&key, &life, None, |a, g, e| a.switch(&request, g, e));
+                same("switch", &redis, &rules)?;
             }
             Step::Release { holding, code } => {
                 let (key, life) = (account(holding.player.0), self.life());
@@ -610,6 +756,31 @@ impl<'a> Twins<'a> {
                 self.order(account(player.0), Order::Refuse(Fence { epoch, ..fence }))
                     .await?;
             }
+            Step::Decide {
+                account: number,
+                what,
+                limit,
+                enforce,
+            } => {
+                let (key, life) = (account(*number), self.life());
+                let decision = match what {
+                    0 => Decision::Block,
+                    1..=3 => Decision::Unblock,
+                    4 | 5 => Decision::Limit {
+                        limit: Some(*limit),
+                        enforce: *enforce,
+                    },
+                    _ => Decision::Limit {
+                        limit: None,
+                        enforce: *enforce,
+                    },
+                };
+                let redis = outcome(store.decide(&key, decision).await);
+                let rules = self.rule(&key, &life, None, |a, g, e| a.decide(decision, g, e));
+                same("decide", &redis, &Ok(rules))?;
+                let standing = outcome(store.standing(&key).await);
+                same("standing", &standing, &Ok(rules.standing))?;
+            }
             Step::Audit { holdings } => {
                 let life = self.life();
                 let sessions: Vec<_> = holdings
@@ -639,11 +810,11 @@ impl<'a> Twins<'a> {
                 // Ends are forgotten by the rules when an account is touched and by Redis a few at a time: a clock
                 // must not bring one back that only one of them still has.
                 let back = self.now - time;
-                if !self
-                    .ends()
-                    .await
-                    .values()
-                    .any(|(.., until)| (back + 1..=self.now).contains(until))
+                let ends = self.ends().await.into_values().map(|(.., until)| until);
+                let values = self.remembered().await.into_iter().map(|(.., until)| until);
+                if !ends
+                    .chain(values)
+                    .any(|until| (back + 1..=self.now).contains(&until))
                 {
                     self.now = back;
                 }
@@ -670,10 +841,8 @@ impl<'a> Twins<'a> {
         life: &Life,
         sessions: &[(AccountKey, Holding)],
     ) -> Result<(Generation, Vec<usher::lease::model::Held>), NotNow> {
-        let used = |bucket: &Bucket, key: &AccountKey| {
-            bucket.account(key).map_or(0, |account| account.entries().len())
-        };
-        let mut touched: Vec<(AccountKey, usize, Effects)> = Vec::new();
+        let used = |bucket: &Bucket, key: &AccountKey| bucket.account(key).map_or(0, Account::used);
+        let mut touched: Vec<(AccountKey, u32, Effects)> = Vec::new();
         let mut verdicts = Ok((Generation::NONE, Vec::new()));
         for (key, holding) in sessions {
             let before = used(&self.bucket, key);
@@ -745,6 +914,39 @@ impl<'a> Twins<'a> {
         ends
     }
 
+    /// The values that Redis remembers, those whose time is over too.
+    async fn remembered(&self) -> BTreeSet<(String, String, Millis)> {
+        let found: BTreeMap<String, String> = self.bench.ask(&["HGETALL", &key("remembered")]).await;
+        read_values(&found)
+    }
+
+    /// What Redis remembers beyond the plays is what the rules do.
+    async fn compare_remembered(&self) -> Result<(), TestCaseError> {
+        let found: BTreeMap<String, String> = self.bench.ask(&["HGETALL", &key("remembered")]).await;
+        let times = ["ZRANGE", &key("remembered_times"), "0", "-1", "WITHSCORES"];
+        let times: BTreeMap<String, Millis> = self.bench.ask(&times).await;
+        let values = read_values(&found);
+        let mut last = BTreeMap::new();
+        for (account, _, until) in &values {
+            let last = last.entry(account.clone()).or_insert(*until);
+            *last = (*last).max(*until);
+        }
+        same("times of what is remembered", &times, &last)?;
+        let expected = self.bucket.accounts().flat_map(|(name, account)| {
+            let text = keys::account(name);
+            let of_account = account.remembered();
+            of_account.map(move |(value, until)| (text.clone(), value.to_owned(), until))
+        });
+        let now = self.now;
+        let alive = |(.., until): &(String, String, Millis)| *until > now;
+        let expected: BTreeSet<_> = expected.filter(alive).collect();
+        same(
+            "remembered",
+            &values.into_iter().filter(alive).collect(),
+            &expected,
+        )
+    }
+
     fn rules_ends(&self) -> Ends {
         let end = |player: Player| {
             let end = self.bucket.account(&account(player.0))?.end_of(session(player))?;
@@ -803,6 +1005,7 @@ impl<'a> Twins<'a> {
             |ends: Ends| -> Ends { ends.into_iter().filter(|(_, (.., until))| *until > now).collect() };
         same("ends", &alive(ends), &alive(self.rules_ends()))?;
         same("facts", &facts(stream), &std::mem::take(&mut self.facts))?;
+        self.compare_remembered().await?;
         for player in players() {
             if let Some(entry) = self.entry(player) {
                 self.seen.insert(player, entry);
@@ -856,6 +1059,17 @@ fn read_ends(ends: BTreeMap<String, String>) -> Ends {
     ends.into_iter().map(end).collect()
 }
 
+/// Account, key of the group, end.
+fn read_values(found: &BTreeMap<String, String>) -> BTreeSet<(String, String, Millis)> {
+    let values = found.iter().flat_map(|(account, text)| {
+        let values: BTreeMap<String, Millis> = serde_json::from_str(text).unwrap();
+        values
+            .into_iter()
+            .map(|(value, until)| (account.clone(), value, until))
+    });
+    values.collect()
+}
+
 fn device_text(device: &Device) -> Value {
     let mut text = json!({ "id": device.id });
     for (field, value) in [("name", &device.name), ("class", &device.class)] {
@@ -886,6 +1100,12 @@ fn entry_text(entry: &Entry) -> Value {
     if entry.settles > 0 {
         text["settles"] = json!(entry.settles);
     }
+    if !entry.groups.is_empty() {
+        text["groups"] = json!(entry.groups);
+    }
+    if entry.exempt {
+        text["exempt"] = json!(true);
+    }
     match &entry.mark {
         Some(Mark::Kick(code)) => text["mark"] = json!({ "kick": code }),
         Some(Mark::TakeOver { by, device, asked }) => {
@@ -904,6 +1124,9 @@ fn waiter_text(waiter: &Waiter) -> Value {
         "content": waiter.content,
         "limit": waiter.limit,
     });
+    if !waiter.terms.is_plain() {
+        text["terms"] = terms_text(&waiter.terms);
+    }
     if let Some(victim) = waiter.victim {
         text["victim"] = json!(victim.to_string());
     }

@@ -195,6 +195,7 @@ pub(crate) fn no_settings() -> Auth {
     Auth {
         hmac_secret: Secret::default(),
         signing_key: PathBuf::new(),
+        rotation_keys: Vec::new(),
         audience: String::new(),
         issuer: String::new(),
         query_token: false,

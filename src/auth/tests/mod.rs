@@ -10,3 +10,4 @@ mod good_tokens;
 mod key_server;
 mod rotation;
 mod settings;
+mod tickets;

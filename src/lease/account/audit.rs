@@ -2,8 +2,10 @@
 
 use crate::protocol::close::EndCode;
 
-use super::super::model::{Entry, Generation, Held, Holding, NotNow, Phase};
+use super::super::group::{Group, Measure};
+use super::super::model::{Entry, Generation, Held, Holding, Mark, NotNow, Phase};
 use super::super::rule::{Rule, holds};
+use super::places::{Asker, Refusing};
 use super::{Account, Effects, Fact, Ground, Look, SETTLE_MS};
 
 impl Account {
@@ -22,26 +24,16 @@ impl Account {
             return Err(NotNow::RenewFirst);
         }
         self.expire(ground, effects);
-        if let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.session == fence.session)
-        {
+        if let Some(index) = self.index(fence.session) {
+            let entry = &self.entries[index];
             let old = entry.generation != ground.generation && holds(Rule::OldProvesNothingToAudit);
             if !old {
                 if fence.holds(entry) || (!holds(Rule::OwnerFence) && entry.epoch == fence.epoch) {
-                    holding.refresh(entry, ground);
-                    let mark = entry.mark.clone();
-                    return Ok(Held::Yours {
-                        mark,
-                        repaired: false,
-                    });
+                    return Ok(self.confirm(index, holding, false, ground, effects));
                 }
                 // A failover may have lost the move that made our epoch.
                 if entry.epoch < fence.epoch || !holds(Rule::EpochFence) {
-                    holding.refresh(entry, ground);
-                    let mark = entry.mark.clone();
-                    return Ok(Held::Yours { mark, repaired: true });
+                    return Ok(self.confirm(index, holding, true, ground, effects));
                 }
             }
             if !old || entry.epoch > fence.epoch {
@@ -57,6 +49,34 @@ impl Account {
             return Ok(Held::Gone(None));
         }
         self.reassert(holding, ground, effects)
+    }
+
+    /// Brings an entry up to date with what its node holds. One that a lowered limit leaves no place is to end.
+    fn confirm(
+        &mut self,
+        index: usize,
+        holding: &Holding,
+        repaired: bool,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Held {
+        holding.refresh(&mut self.entries[index], ground);
+        let changed = self.set_terms(index, &holding.terms, ground.now);
+        let kicked = matches!(self.entries[index].mark, Some(Mark::Kick(_)));
+        if !kicked && self.is_surplus(index, holding, ground) {
+            self.entries[index].mark = Some(Mark::Kick(EndCode::StreamLimitReached));
+        }
+        if changed {
+            self.hand_over(ground, effects);
+        }
+        // Its device may have waited for another one, which took this one's place.
+        match self.entry(holding.fence.session) {
+            Some(entry) => Held::Yours {
+                mark: entry.mark.clone(),
+                repaired,
+            },
+            None => Held::Gone(Some(EndCode::Moved)),
+        }
     }
 
     /// Writes a session again that the store lost, or has only from an older life of its data, where its place may
@@ -75,6 +95,9 @@ impl Account {
         }
         // Every check of the limit first purges the account's dead entries (rule 13).
         self.purge_others(Some(session), ground, effects);
+        if self.standing.blocked {
+            return Ok(self.refuse(holding, EndCode::AccountBlocked, ground, effects));
+        }
         if holds(Rule::OneDevice) && !self.outlasts_own(holding, ground, effects) {
             return Ok(self.refuse(holding, EndCode::Moved, ground, effects));
         }
@@ -82,26 +105,43 @@ impl Account {
             let counts = !ground.phase.recovering() || entry.generation == ground.generation;
             entry.session != session && counts
         };
-        let others = self.entries.iter().filter(proven).count();
+        let others = self.entries.iter().filter(proven);
+        let others = others.filter(|entry| !entry.exempt).count();
+        let terms = &holding.terms;
+        let uncounted = terms.exempt || terms.shadow;
+        let full = self.full_groups(holding, ground);
         let unconditional = if ground.phase.recovering() {
             first && holds(Rule::FirmUnconditional)
         } else {
             !holds(Rule::LateRepairConditional)
         };
-        let free = others < holding.limit as usize;
-        let makes_place = !unconditional && others == holding.limit as usize;
-        if unconditional || free || (makes_place && self.displace_younger(holding, ground, effects)) {
+        let limit = self.limit_of(holding.limit) as usize;
+        let mut refusing: Vec<_> = full.iter().map(|group| Refusing::Group(group, true)).collect();
+        if !uncounted && others >= limit {
+            refusing.push(Refusing::Account);
+        }
+        // One end makes place where nothing is beyond its limit.
+        let within = others <= limit || uncounted;
+        let asker = Asker::from(holding);
+        let one_too_many = |group: &&Group| self.taken(group, &asker, ground) == group.limit;
+        let makes_place = !unconditional && within && full.iter().all(one_too_many);
+        if unconditional
+            || refusing.is_empty()
+            || (makes_place && self.displace_younger(holding, &refusing, ground, effects))
+        {
             let settles = if unconditional { 0 } else { ground.now + SETTLE_MS };
             if let Some(index) = self.index(session) {
                 let entry = &mut self.entries[index];
                 holding.refresh(entry, ground);
                 entry.settles = settles;
+                self.set_terms(index, &holding.terms, ground.now);
             } else {
                 self.leave_line(session, effects);
                 let entry = Entry {
                     settles,
                     ..holding.entry(ground.generation, ground.now)
                 };
+                self.remember(&holding.terms, ground.now);
                 if holding.generation == Generation::NONE {
                     self.insert(entry, effects);
                 } else {
@@ -125,6 +165,15 @@ impl Account {
             EndCode::LeaseLost
         };
         Ok(self.refuse(holding, code, ground, effects))
+    }
+
+    /// The groups that have no room for a session that comes back. What outlives the plays admitted it once.
+    fn full_groups<'a>(&self, holding: &'a Holding, ground: &Ground<'_>) -> Vec<&'a Group> {
+        let asker = Asker::from(holding);
+        let groups = holding.terms.groups.iter();
+        let real = groups.filter(|group| !group.shadow && !matches!(group.measure, Measure::Known(_)));
+        real.filter(|group| !self.has_room(group, &asker, ground))
+            .collect()
     }
 
     /// The session does not come back.
@@ -181,10 +230,18 @@ impl Account {
 
     /// Of those that were not certain of their slots the oldest keep them, whichever node tells of them first (rule 5):
     /// the youngest makes place for an older one. Whether one did.
-    fn displace_younger(&mut self, holding: &Holding, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+    fn displace_younger(
+        &mut self,
+        holding: &Holding,
+        refusing: &[Refusing<'_>],
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let asker = Asker::from(holding);
         let younger = |entry: &Entry| {
             let unsettled = entry.settles > ground.now && entry.generation == ground.generation;
             unsettled
+                && self.would_help(entry, &asker, refusing)
                 && entry.mark.is_none()
                 && entry.session != holding.fence.session
                 && entry.started_at > holding.started_at

@@ -7,6 +7,7 @@ use crate::protocol::id::SessionId;
 
 use super::super::model::{Acquire, Acquired, Entry, Mark, Millis, Progress, Waiter};
 use super::super::rule::{Rule, holds};
+use super::places::Asker;
 use super::{Account, Effects, Ground, Look};
 
 impl Account {
@@ -18,6 +19,7 @@ impl Account {
             device: Arc::clone(&request.device),
             content: Arc::clone(&request.content),
             limit: request.limit,
+            terms: request.terms.clone(),
             refreshed: now,
             victim,
             refused: false,
@@ -47,15 +49,15 @@ impl Account {
         }
     }
 
-    /// Grants free slots to the first waiters, each by its own limit; not while the bucket recovers, when nobody
-    /// knows what is free.
+    /// Grants free slots to the first waiters, each by its own limit and groups; who has no place in one of its groups
+    /// keeps its turn and holds up nobody. Not while the bucket recovers, when nobody knows what is free.
     pub(super) fn hand_over(&mut self, ground: &Ground<'_>, effects: &mut Effects) {
         if ground.phase.recovering() {
             return;
         }
         loop {
-            let used = self.used();
-            let Some(index) = self.line.iter().position(|w| !w.refused && used < w.limit) else {
+            let ready = |w: &Waiter| !w.refused && self.has_place(&Asker::from(w), ground);
+            let Some(index) = self.line.iter().position(ready) else {
                 return;
             };
             let waiter = self.line.remove(index);
@@ -74,7 +76,7 @@ impl Account {
                 session: waiter.session,
                 owner: waiter.owner,
             });
-            self.insert(
+            self.admit(
                 Entry {
                     session: waiter.session,
                     owner: waiter.owner,
@@ -89,7 +91,11 @@ impl Account {
                     attempt: None,
                     settles: 0,
                     mark: None,
+                    groups: waiter.terms.keys(),
+                    exempt: waiter.terms.exempt,
                 },
+                &waiter.terms,
+                ground.now,
                 effects,
             );
         }

@@ -9,10 +9,15 @@
 #[cfg(test)]
 mod abstraction;
 mod audit;
+mod decision;
 mod line;
+mod places;
 #[cfg(test)]
 mod properties;
 mod start;
+mod switch;
+
+use std::sync::Arc;
 
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
@@ -21,9 +26,10 @@ use crate::protocol::id::{OwnerId, SessionId};
 use super::bucket::Leases;
 use super::model::{
     EPOCH_FOREVER, Entry, Fenced, Generation, Holding, Mark, Millis, NotNow, Order, Phase, Resume, Resumed,
-    Waiter,
+    Standing, Waiter,
 };
 use super::rule::{Rule, holds};
+use places::{Asker, Remembered};
 
 /// A waiter that has not asked for this long is skipped (rule 17: it asks every 2-5 s).
 pub const WAITER_STALE_MS: Millis = 15_000;
@@ -44,6 +50,9 @@ pub struct Account {
     entries: Vec<Entry>,
     line: Vec<Waiter>,
     tombstones: Vec<Tombstone>,
+    standing: Standing,
+    /// Values of rules that outlive a play.
+    remembered: Vec<Remembered>,
 }
 
 /// An ended session (rule 8).
@@ -166,7 +175,8 @@ impl Account {
     /// Whether nothing is left to remember.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.line.is_empty() && self.tombstones.is_empty()
+        let empty = self.entries.is_empty() && self.line.is_empty() && self.tombstones.is_empty();
+        empty && self.remembered.is_empty() && self.standing == Standing::default()
     }
 
     /// A return to a session on another socket.
@@ -188,8 +198,7 @@ impl Account {
                 Ok(Resumed::Absent)
             };
         };
-        let used = self.used();
-        let entry = &mut self.entries[index];
+        let entry = &self.entries[index];
         if ground.phase.recovering() && ground.old(entry) && holds(Rule::OldProvesNothing) {
             return Err(ground.recovering());
         }
@@ -208,11 +217,15 @@ impl Account {
         {
             return Ok(Resumed::Moved {
                 entry: entry.clone(),
-                used,
+                used: self.used(),
+                limit: self.standing.limit,
             });
         }
         if entry.epoch != request.expected && holds(Rule::ResumeExpects) {
-            return Ok(Resumed::At(entry.epoch));
+            return Ok(Resumed::At {
+                epoch: entry.epoch,
+                device: Arc::clone(&entry.device),
+            });
         }
         effects.looks.push(Look {
             session: entry.session,
@@ -223,6 +236,16 @@ impl Account {
         if promised(entry).is_some() && holds(Rule::MarkedStays) {
             return Ok(Resumed::Absent);
         }
+        let asker = Asker {
+            session: request.session,
+            device: &entry.device.id,
+            limit: request.limit,
+            terms: &request.terms,
+        };
+        if !self.may_change(index, &asker, ground) {
+            return Ok(Resumed::Absent);
+        }
+        let entry = &mut self.entries[index];
         credit(entry, ground);
         entry.state = PlayState::Playing;
         entry.owner = request.owner;
@@ -234,9 +257,18 @@ impl Account {
         entry.generation = ground.generation;
         entry.attempt = Some(request.attempt);
         entry.content = request.content.clone();
-        Ok(Resumed::Moved {
-            entry: entry.clone(),
-            used,
+        let changed = self.set_terms(index, &request.terms, ground.now);
+        if changed {
+            self.hand_over(ground, effects);
+        }
+        // Its device may have waited for another one, which took this one's place.
+        Ok(match self.entry(request.session) {
+            Some(entry) => Resumed::Moved {
+                entry: entry.clone(),
+                used: self.used(),
+                limit: self.standing.limit,
+            },
+            None => Resumed::Absent,
         })
     }
 
@@ -330,14 +362,7 @@ impl Account {
         let entry = &mut self.entries[index];
         match order {
             Order::Kick { code, .. } => {
-                // An operator's word stands above a take-over, whose newcomer is granted by the same release.
-                if !matches!(entry.mark, Some(Mark::Kick(_))) {
-                    entry.mark = Some(Mark::Kick(code));
-                }
-                effects.looks.push(Look {
-                    session,
-                    owner: entry.owner,
-                });
+                kick(entry, code, effects);
                 Ok(Fenced::Done)
             }
             Order::Refuse(fence) => {
@@ -368,6 +393,7 @@ impl Account {
                 .tombstones
                 .iter()
                 .any(|tombstone| tombstone.until <= ground.now)
+            || self.remembered.iter().any(|known| known.until <= ground.now)
             || self.line.iter().any(|waiter| gone(waiter, ground))
             || self.entries.iter().any(|entry| ground.dead(entry))
     }
@@ -446,16 +472,13 @@ impl Account {
         effects.facts.push(Fact::Ended { entry, code, at });
     }
 
-    /// Drops what time has ended: tombstones, and waiters that stopped asking or whose node is gone.
+    /// Drops what time has ended: tombstones, what was remembered, and waiters that stopped asking or whose node is gone.
     fn expire(&mut self, ground: &Ground<'_>, effects: &mut Effects) {
         self.tombstones.retain(|tombstone| tombstone.until > ground.now);
+        self.remembered.retain(|known| known.until > ground.now);
         while let Some(waiter) = self.line.iter().find(|waiter| gone(waiter, ground)) {
             self.leave_line(waiter.session, effects);
         }
-    }
-
-    fn used(&self) -> u32 {
-        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
     fn index(&self, session: SessionId) -> Option<usize> {
@@ -502,6 +525,17 @@ impl Account {
             until: now + TOMBSTONE_MS,
         });
     }
+}
+
+/// An operator's word stands above a take-over, whose newcomer is granted by the same release.
+fn kick(entry: &mut Entry, code: EndCode, effects: &mut Effects) {
+    if !matches!(entry.mark, Some(Mark::Kick(_))) {
+        entry.mark = Some(Mark::Kick(code));
+    }
+    effects.looks.push(Look {
+        session: entry.session,
+        owner: entry.owner,
+    });
 }
 
 /// The code with which a marked entry ends; none when it is not to end.

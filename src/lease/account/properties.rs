@@ -10,6 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::bucket::{Lease, Leases};
+use super::super::group::Terms;
 use super::super::model::{
     Acquire, Acquired, Device, EPOCH_FOREVER, Entry, Fence, Fenced, Generation, Held, Holding, Mark, Millis,
     NotNow, Order, Phase, Resume, Resumed, Wish,
@@ -155,6 +156,7 @@ fn acquire(session: u8, owner: OwnerId, limit: u32, wish: Wish) -> Acquire {
         device: device(session % DEVICES),
         content: "m".into(),
         limit,
+        terms: Terms::default(),
         wish,
         consent: false,
         line: LINE,
@@ -534,7 +536,10 @@ impl World {
                 replaced,
                 generation,
                 started_at,
+                ref shadowed,
+                ..
             }) => {
+                assert!(shadowed.is_empty());
                 let entry = self.entry(session).unwrap().clone();
                 assert_eq!(used as usize, self.account.entries.len());
                 assert_eq!((generation, started_at), (entry.generation, entry.started_at));
@@ -545,7 +550,8 @@ impl World {
                     "its own session is not its earlier one"
                 );
                 assert_eq!(generation, self.generation, "rule 3: an old entry proves nothing");
-                self.held.insert((owner, session), Holding::of(&entry, limit));
+                self.held
+                    .insert((owner, session), Holding::of(&entry, limit, Terms::default()));
                 self.unsettled &= old.is_some();
             }
             Ok(Acquired::Denied { ref holders, .. }) => {
@@ -599,13 +605,15 @@ impl World {
             owner,
             device: device.map(|number| format!("d{number}").into()),
             content: "m2".into(),
+            limit: 3,
+            terms: Terms::default(),
             attempt: Attempt(attempt),
         };
         let answer = self.act(Some(session), |account, ground, effects| {
             account.resume(&request, ground, effects)
         });
         match answer {
-            Ok(Resumed::Moved { entry, used }) => {
+            Ok(Resumed::Moved { entry, used, .. }) => {
                 let old = old.unwrap();
                 let repeated = old.attempt == Some(request.attempt) && old.owner == owner;
                 assert_eq!(
@@ -627,15 +635,17 @@ impl World {
                 assert_eq!(used as usize, before.len());
                 assert_eq!(self.account.entries.len(), before.len(), "never counted twice");
                 if !repeated {
-                    let stale = Holding::of(old, limit(session));
+                    let stale = Holding::of(old, limit(session), Terms::default());
                     if self.live(old.owner) {
                         assert_eq!(self.audit_one(&stale), Ok(Held::Moved), "I4");
                     }
                 }
-                self.held
-                    .insert((owner, session), Holding::of(&entry, limit(session)));
+                self.held.insert(
+                    (owner, session),
+                    Holding::of(&entry, limit(session), Terms::default()),
+                );
             }
-            Ok(Resumed::At(epoch)) => {
+            Ok(Resumed::At { epoch, .. }) => {
                 assert!(astray && old.is_some_and(|old| old.epoch == epoch));
                 assert_eq!(
                     fences(&self.account.entries),

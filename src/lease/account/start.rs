@@ -7,6 +7,7 @@ use crate::protocol::id::SessionId;
 
 use super::super::model::{Acquire, Acquired, Entry, Held, Holding, Mark, NotNow, Progress, Waiter, Wish};
 use super::super::rule::{Rule, holds};
+use super::places::{Asker, Refusing, may_free};
 use super::{Account, Effects, Ground, Look};
 use crate::protocol::client::PlayState;
 
@@ -38,17 +39,21 @@ impl Account {
             }
             ground.own_lease(request.owner)?;
             if !ground.dead(entry) || !holds(Rule::OwnLeaseFirst) {
-                return Ok(self.granted(request.session, false));
+                return Ok(self.granted(request.session, false, Vec::new()));
             }
             // Handed over just before the data were lost: nobody but this node could tell of it, and it did not know.
             let holding = Holding {
                 doubtful: true,
-                ..Holding::of(entry, request.limit)
+                ..Holding::of(entry, request.limit, request.terms.clone())
             };
             return Ok(match self.reassert(&holding, ground, effects)? {
                 Held::Gone(code) => Acquired::Ended(code.unwrap_or(EndCode::LeaseLost)),
-                _ => self.granted(request.session, false),
+                _ => self.granted(request.session, false, Vec::new()),
             });
+        }
+        if self.standing.blocked {
+            self.leave_line(request.session, effects);
+            return Ok(Acquired::Ended(EndCode::AccountBlocked));
         }
         if ground.phase.recovering() {
             return Err(ground.recovering());
@@ -59,41 +64,39 @@ impl Account {
             waiter.refreshed = ground.now;
             waiter.owner = request.owner;
             waiter.limit = request.limit;
+            waiter.terms = request.terms.clone();
         }
         let refused = self.take_refusal(request);
-        let replaced = self.replace_own(request, ground, effects);
+        let asker = Asker::from(request);
+        let mut shadowed = Vec::new();
+        let replaced = self.replace_own(request, ground, effects, &mut shadowed);
         // A fresh start never passes a waiter who could have the slot (rule 20).
         self.hand_over(ground, effects);
-        if self.entry(request.session).is_none() && self.used() < request.limit {
+        if self.entry(request.session).is_none() && self.has_place(&asker, ground) {
+            shadowed = self.shadowed(&asker, ground);
             // Its limit may have risen while it waited: the victim that it asked may keep its slot.
             self.leave_line(request.session, effects);
-            self.insert(fresh(request, ground), effects);
+            self.admit(fresh(request, ground), &request.terms, ground.now, effects);
         }
         if self.entry(request.session).is_some() {
-            return Ok(self.granted(request.session, replaced));
+            return Ok(self.granted(request.session, replaced, shadowed));
         }
         if refused {
-            return Ok(self.denied(request, true));
+            let refusing = self.refusing(&asker, ground);
+            return Ok(self.denied(&asker, &refusing, true, request.line, ground));
         }
         Ok(self.at_the_limit(request, ground, effects))
     }
 
-    fn granted(&self, session: SessionId, replaced: bool) -> Acquired {
+    fn granted(&self, session: SessionId, replaced: bool, shadowed: Vec<Box<str>>) -> Acquired {
         let entry = self.entry(session);
         Acquired::Granted {
             used: self.used(),
             replaced,
             generation: entry.map(|entry| entry.generation).unwrap_or_default(),
             started_at: entry.map_or(0, |entry| entry.started_at),
-        }
-    }
-
-    fn denied(&self, request: &Acquire, refused: bool) -> Acquired {
-        let line_open = self.line.len() < request.line as usize;
-        Acquired::Denied {
-            refused,
-            holders: self.entries.clone(),
-            line_open,
+            limit: self.standing.limit,
+            shadowed,
         }
     }
 
@@ -106,8 +109,14 @@ impl Account {
     }
 
     /// The device's earlier session or wait makes place for the new one: zapping never blocks one's own stream.
-    /// True when the slot went over.
-    fn replace_own(&mut self, request: &Acquire, ground: &Ground<'_>, effects: &mut Effects) -> bool {
+    /// True when the slot went over. A group that has no room for the new one leaves the earlier session as it is.
+    fn replace_own(
+        &mut self,
+        request: &Acquire,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+        shadowed: &mut Vec<Box<str>>,
+    ) -> bool {
         let earlier = self
             .line
             .iter()
@@ -126,16 +135,25 @@ impl Account {
         let Some(index) = self.entries.iter().position(earlier) else {
             return false;
         };
+        let asker = Asker::from(request);
+        // What took no slot has none to give.
+        let has_slot = !self.entries[index].exempt || self.has_slot(&asker);
+        if !has_slot || !self.has_groups(&asker, ground) {
+            return false;
+        }
+        *shadowed = self.shadowed(&asker, ground);
         if !self.make_way(index, ground, effects) {
             self.hand_over(ground, effects);
+            shadowed.clear();
             return false;
         }
         self.line.retain(|waiter| waiter.session != request.session);
-        self.insert(fresh(request, ground), effects);
+        self.admit(fresh(request, ground), &request.terms, ground.now, effects);
         true
     }
 
     fn at_the_limit(&mut self, request: &Acquire, ground: &Ground<'_>, effects: &mut Effects) -> Acquired {
+        let asker = Asker::from(request);
         if let Some(waiter) = self.line.iter().find(|waiter| waiter.session == request.session) {
             let Some(victim) = waiter.victim else {
                 return self.waiting(request.session);
@@ -150,25 +168,33 @@ impl Account {
             // The victim went and the account is still full: its limit was lowered, or the victim replaced
             // itself. Never a second victim (rule 19).
             self.leave_line(request.session, effects);
-            return self.denied(request, false);
+            let refusing = self.refusing(&asker, ground);
+            return self.denied(&asker, &refusing, false, request.line, ground);
         }
+        let refusing = self.refusing(&asker, ground);
+        let denied = || self.denied(&asker, &refusing, false, request.line, ground);
         match request.wish {
-            Wish::Slot => self.denied(request, false),
+            Wish::Slot => denied(),
             // Who may have no slot at all would wait for ever.
-            Wish::Wait if request.limit == 0 || self.line.len() >= request.line as usize => {
-                self.denied(request, false)
+            Wish::Wait
+                if (self.limit_of(request.limit) == 0 && !request.terms.exempt)
+                    || !may_free(&refusing)
+                    || self.line.len() >= request.line as usize =>
+            {
+                denied()
             }
             Wish::Wait => self.enqueue(request, None, ground.now),
             Wish::Oldest => {
                 let unmarked = self.entries.iter().filter(|entry| entry.mark.is_none());
+                let unmarked = unmarked.filter(|entry| self.would_help(entry, &asker, &refusing));
                 // Of several in one millisecond the first in the table, on every store.
                 let oldest = unmarked.min_by_key(|entry| entry.started_at);
                 match oldest.map(|entry| entry.session) {
-                    Some(victim) => self.take_over(request, victim, ground, effects),
-                    None => self.denied(request, false),
+                    Some(victim) => self.take_over(request, victim, &refusing, ground, effects),
+                    None => denied(),
                 }
             }
-            Wish::TakeOver(victim) => self.take_over(request, victim, ground, effects),
+            Wish::TakeOver(victim) => self.take_over(request, victim, &refusing, ground, effects),
         }
     }
 
@@ -176,6 +202,7 @@ impl Account {
         &mut self,
         request: &Acquire,
         victim: SessionId,
+        refusing: &[Refusing<'_>],
         ground: &Ground<'_>,
         effects: &mut Effects,
     ) -> Acquired {
@@ -185,10 +212,15 @@ impl Account {
         if let Some(victim) = self.entries.iter().find(marked).map(|entry| entry.session) {
             return self.enqueue(request, Some(victim), ground.now);
         }
-        let free_to_mark = |entry: &&mut Entry| entry.session == victim && entry.mark.is_none();
-        let Some(entry) = self.entries.iter_mut().find(free_to_mark) else {
-            return self.denied(request, false);
+        // The end of a session that does not make place would be for nothing.
+        let free_to_mark = |entry: &Entry| {
+            let free = entry.session == victim && entry.mark.is_none();
+            free && self.would_help(entry, &Asker::from(request), refusing)
         };
+        let Some(index) = self.entries.iter().position(free_to_mark) else {
+            return self.denied(&Asker::from(request), refusing, false, request.line, ground);
+        };
+        let entry = &mut self.entries[index];
         entry.mark = Some(Mark::TakeOver {
             by: request.session,
             device: Arc::clone(&request.device),
@@ -218,5 +250,7 @@ fn fresh(request: &Acquire, ground: &Ground<'_>) -> Entry {
         attempt: None,
         settles: 0,
         mark: None,
+        groups: request.terms.keys(),
+        exempt: request.terms.exempt,
     }
 }

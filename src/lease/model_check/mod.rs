@@ -28,6 +28,7 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::account::{Account, Effects, Fact, Ground};
 use super::bucket::{Bucket, Step, Upkeep};
+use super::group::Terms;
 use super::model::{Acquire, Device, Generation, Millis, Wish};
 use super::rule::Rule;
 use super::tenure::Tick;
@@ -286,6 +287,7 @@ impl Scenario {
             device: Arc::clone(&DEVICES[usize::from(self.devices[usize::from(player)])]),
             content: Arc::clone(&CONTENT),
             limit: self.limits[usize::from(player)].into(),
+            terms: Terms::default(),
             wish: match want {
                 Want::Slot => Wish::Slot,
                 Want::Wait => Wish::Wait,

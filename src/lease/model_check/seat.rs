@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, OwnerId};
 
+use super::super::group::Terms;
 use super::super::model::{
     Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Mark, NotNow, Resume, Resumed,
 };
@@ -134,6 +135,8 @@ impl Seat {
                 owner,
                 device: None,
                 content: Arc::clone(&CONTENT),
+                limit: scenario.limits[usize::from(self.player)].into(),
+                terms: Terms::default(),
                 attempt: Attempt(u64::from(self.attempt)),
             }),
             Task::Confirm(generation) => Request::Audit(Holding {
@@ -229,7 +232,7 @@ impl World {
                 match answer {
                     Err(reason) => not_yet(reason),
                     Ok(Resumed::Moved { entry, .. }) => Answer::Moved(entry.epoch, entry.generation),
-                    Ok(Resumed::At(epoch)) => Answer::At(epoch),
+                    Ok(Resumed::At { epoch, .. }) => Answer::At(epoch),
                     Ok(Resumed::Absent) => Answer::Absent,
                 }
             }

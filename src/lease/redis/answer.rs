@@ -9,8 +9,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, OwnerId};
 
 use super::super::model::{
-    Acquired, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress, Renewed,
-    Resumed,
+    Acquired, Decided, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress,
+    Refusal, Renewed, Resumed, Standing, Switched,
 };
 use super::keys;
 use super::scripts::{Hex, SessionText};
@@ -92,10 +92,15 @@ pub(super) enum AcquireDone {
         replaced: bool,
         generation: Hex,
         started_at: Millis,
+        limit: Option<u32>,
+        #[serde(default)]
+        shadowed: Vec<Box<str>>,
     },
     Denied {
         refused: bool,
+        refusal: RefusalText,
         line_open: bool,
+        limit: Option<u32>,
         #[serde(default)]
         holders: Vec<EntryText>,
     },
@@ -114,20 +119,28 @@ impl From<AcquireDone> for Acquired {
                 replaced,
                 generation,
                 started_at,
+                limit,
+                shadowed,
             } => Self::Granted {
                 used,
                 replaced,
                 generation: Generation(generation.0),
                 started_at,
+                limit,
+                shadowed,
             },
             AcquireDone::Denied {
                 refused,
+                refusal,
                 line_open,
                 holders,
+                limit,
             } => Self::Denied {
                 refused,
+                refusal: refusal.into(),
                 holders: holders.into_iter().map(Entry::from).collect(),
                 line_open,
+                limit,
             },
             AcquireDone::Waiting {
                 position,
@@ -141,22 +154,82 @@ impl From<AcquireDone> for Acquired {
     }
 }
 
+/// The rule that refused.
+#[derive(Deserialize)]
+pub(super) struct RefusalText {
+    rule: Box<str>,
+    used: u32,
+    limit: u32,
+    slots: u32,
+    may_take_over: bool,
+}
+
+impl From<RefusalText> for Refusal {
+    fn from(text: RefusalText) -> Self {
+        Self {
+            rule: text.rule,
+            used: text.used,
+            limit: text.limit,
+            slots: text.slots,
+            may_take_over: text.may_take_over,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SwitchDone {
+    Done,
+    Refused {
+        refusal: RefusalText,
+        #[serde(default)]
+        holders: Vec<EntryText>,
+    },
+    NotYours,
+    Gone,
+}
+
+impl From<SwitchDone> for Switched {
+    fn from(done: SwitchDone) -> Self {
+        match done {
+            SwitchDone::Done => Self::Done,
+            SwitchDone::Refused { refusal, holders } => Self::Refused {
+                refusal: refusal.into(),
+                holders: holders.into_iter().map(Entry::from).collect(),
+            },
+            SwitchDone::NotYours => Self::NotYours,
+            SwitchDone::Gone => Self::Gone,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ResumeDone {
-    Moved { used: u32, entry: Box<EntryText> },
-    At(u64),
+    Moved {
+        used: u32,
+        entry: Box<EntryText>,
+        limit: Option<u32>,
+    },
+    At {
+        epoch: u64,
+        device: DeviceText,
+    },
     Absent,
 }
 
 impl From<ResumeDone> for Resumed {
     fn from(done: ResumeDone) -> Self {
         match done {
-            ResumeDone::Moved { used, entry } => Self::Moved {
+            ResumeDone::Moved { used, entry, limit } => Self::Moved {
                 entry: (*entry).into(),
                 used,
+                limit,
             },
-            ResumeDone::At(epoch) => Self::At(epoch),
+            ResumeDone::At { epoch, device } => Self::At {
+                epoch,
+                device: device.into(),
+            },
             ResumeDone::Absent => Self::Absent,
         }
     }
@@ -210,11 +283,45 @@ impl From<Verdict> for Held {
     }
 }
 
+#[derive(Clone, Copy, Default, Deserialize)]
+pub(super) struct StandingText {
+    blocked: bool,
+    limit: Option<u32>,
+}
+
+impl From<StandingText> for Standing {
+    fn from(text: StandingText) -> Self {
+        Self {
+            blocked: text.blocked,
+            limit: text.limit,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct DecideDone {
+    standing: StandingText,
+    ended: u32,
+}
+
+impl From<DecideDone> for Decided {
+    fn from(done: DecideDone) -> Self {
+        Self {
+            standing: done.standing.into(),
+            ended: done.ended,
+        }
+    }
+}
+
 /// What `list` answers: a part of it each time.
 #[derive(Deserialize)]
 pub(super) struct ListDone {
     #[serde(default)]
     pub(super) entries: Vec<EntryText>,
+    #[serde(default)]
+    pub(super) standing: StandingText,
+    #[serde(default)]
+    pub(super) lives: bool,
     #[serde(default)]
     pub(super) owned: Vec<(String, SessionText, u64)>,
     #[serde(default)]
@@ -258,6 +365,11 @@ pub(super) struct EntryText {
     mark: Option<MarkText>,
     #[serde(default)]
     settles: Millis,
+    /// Absent in entries of versions without groups.
+    #[serde(default)]
+    groups: Vec<Arc<str>>,
+    #[serde(default)]
+    exempt: bool,
 }
 
 impl From<EntryText> for Entry {
@@ -279,6 +391,8 @@ impl From<EntryText> for Entry {
             attempt: text.attempt.map(|attempt| Attempt(attempt.0)),
             mark: text.mark.map(Mark::from),
             settles: text.settles,
+            groups: text.groups,
+            exempt: text.exempt,
         }
     }
 }

@@ -8,16 +8,18 @@
 //! |---|---|---|---|
 //! | 1 | `{usher:7}:v1:marker` | hash | the life of the data: `generation`, `server` (`master_replid`), `second` and `opens` (the halves of a recovery), `beat` (anybody's last renewal), `buckets` (of the installation), `dropped` (facts that the stream lost to its bound) |
 //! | 2 | `..:owners` | hash | owner -> `<until> <since> <renewed>`: the nodes' leases |
-//! | 3 | `..:accounts` | hash | account -> `{"entries":[..],"line":[..]}` |
+//! | 3 | `..:accounts` | hash | account -> `{"entries":[..],"line":[..],"blocked":true,"limit":2}`: the last two are operators' decisions, absent without one |
 //! | 4 | `..:index` | sorted set, lexicographic | `<generation>/<owner>/<session>/<account>` of entries, `line/<owner>/<session>/<account>` of waiters |
 //! | 5 | `..:marked` | sorted set, lexicographic | `<owner>/<session>/<account>` of entries that are to end |
 //! | 6 | `..:tombstones` | hash | session -> `<epoch> <code> <until>`: what has ended |
 //! | 7 | `..:tombstone_times` | sorted set | `<until>` -> session |
 //! | 8 | `..:events` | stream | facts, a field for each value: `kind` (`started`, `ended`), `v`, `tenant`, `account`, `session`, `epoch`, `owner`, `device`, `name`, `class`, `content`, `state`, `started`, `at`, `watched`, `position`, `code`, `generation` |
 //! | 9 | `..:waiting` | sorted set | when it last asked -> `<session>/<account>` of waiters |
+//! | 10 | `..:remembered` | hash | account -> `{"<rule>/<value>":<until>}`: values of rules that outlive a play |
+//! | 11 | `..:remembered_times` | sorted set | the last `<until>` -> account |
 //!
 //! And two channels of sharded pub/sub: `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and
-//! `{usher:7}:v1:notices`, on which all hear the generation of a recovery that begins.
+//! `{usher:7}:v1:notices`, on which all hear the generation of a recovery that begins, and `{"blocked":<account>}`.
 //!
 //! An account is the JSON text `["tenant","account"]`; owner, generation and attempt are 16 lower-case hex digits; a
 //! session its 22 characters; times are milliseconds of Redis's clock. 4, 5 and 9 follow from 3 (and the time in 9
@@ -30,7 +32,10 @@ use crate::protocol::id::{AccountKey, OwnerId};
 /// The layout's version.
 const VERSION: &str = "v1";
 
-const NAMES: [&str; 9] = [
+/// Keys of a bucket.
+pub(super) const COUNT: usize = 11;
+
+const NAMES: [&str; COUNT] = [
     "marker",
     "owners",
     "accounts",
@@ -40,11 +45,13 @@ const NAMES: [&str; 9] = [
     "tombstone_times",
     "events",
     "waiting",
+    "remembered",
+    "remembered_times",
 ];
 
 /// The keys of a bucket, in the order of the scripts.
 #[must_use]
-pub fn of_bucket(prefix: &str, bucket: u16) -> [String; 9] {
+pub fn of_bucket(prefix: &str, bucket: u16) -> [String; COUNT] {
     NAMES.map(|name| format!("{{{prefix}:{bucket}}}:{VERSION}:{name}"))
 }
 

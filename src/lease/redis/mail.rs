@@ -30,6 +30,12 @@ struct Word {
     used: Option<u32>,
 }
 
+/// Word to all nodes about an account.
+#[derive(Deserialize)]
+struct Notice {
+    blocked: (String, String),
+}
+
 impl Mail {
     /// Word for this node.
     #[must_use]
@@ -51,7 +57,15 @@ impl Mail {
     /// Reads a message and passes it on. A malformed one is ignored: it may be of a later version.
     pub fn deliver(&self, channel: &str, payload: &[u8]) {
         if channel.ends_with(keys::NOTICES) {
-            self.alarm.notify_one();
+            // What begins otherwise is the generation of a recovery.
+            if payload.first() != Some(&b'{') {
+                self.alarm.notify_one();
+            } else if let Ok(Notice {
+                blocked: (tenant, account),
+            }) = serde_json::from_slice(payload)
+            {
+                self.mailbox.blocked(&AccountKey::new(&tenant, &account));
+            }
             return;
         }
         let word: Word = match serde_json::from_slice(payload) {
@@ -94,6 +108,10 @@ mod tests {
         fn slots(&self, account: &AccountKey, used: u32) {
             self.0.lock().unwrap().push(format!("slots {account} {used}"));
         }
+
+        fn blocked(&self, account: &AccountKey) {
+            self.0.lock().unwrap().push(format!("blocked {account}"));
+        }
     }
 
     #[test]
@@ -111,7 +129,15 @@ mod tests {
             mail.deliver("mail", payload.as_bytes());
         }
         mail.deliver("mail", b"\xff");
-        let expected = ["look t/a 7 AAAAAAAAAAAAAAAAAAAAAA", "slots t/a 2"];
+        for payload in [
+            r#"{"blocked":["t","a"]}"#,
+            r#"{"later":1}"#,
+            "{",
+            "0123456789abcdef",
+        ] {
+            mail.deliver("{usher:7}:v1:notices", payload.as_bytes());
+        }
+        let expected = ["look t/a 7 AAAAAAAAAAAAAAAAAAAAAA", "slots t/a 2", "blocked t/a"];
         assert_eq!(*heard.0.lock().unwrap(), expected);
     }
 }

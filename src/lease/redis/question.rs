@@ -5,7 +5,10 @@ use serde::Serialize;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
 
-use super::super::model::{Acquire, Device, Generation, Holding, Millis, Order, Resume, Wish};
+use super::super::group::{Group, MAX_UNCOUNTED, Measure, Terms};
+use super::super::model::{
+    Acquire, Decision, Device, Generation, Holding, Millis, Order, Resume, Switch, Wish,
+};
 use super::keys;
 use super::scripts::{Hex, SessionText};
 
@@ -25,6 +28,8 @@ pub(super) struct AcquireAsk<'a> {
     device: DeviceAsk<'a>,
     content: &'a str,
     limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terms: Option<TermsAsk<'a>>,
     wish: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     victim: Option<SessionText>,
@@ -47,6 +52,7 @@ impl<'a> AcquireAsk<'a> {
             device: DeviceAsk::new(&request.device),
             content: &request.content,
             limit: request.limit,
+            terms: TermsAsk::new(&request.terms),
             wish,
             victim,
             consent: request.consent,
@@ -65,6 +71,9 @@ pub(super) struct ResumeAsk<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<&'a str>,
     content: &'a str,
+    limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terms: Option<TermsAsk<'a>>,
     attempt: Hex,
 }
 
@@ -78,7 +87,35 @@ impl<'a> ResumeAsk<'a> {
             owner: Hex(request.owner.0),
             device: request.device.as_deref(),
             content: &request.content,
+            limit: request.limit,
+            terms: TermsAsk::new(&request.terms),
             attempt: Hex(request.attempt.0),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct SwitchAsk<'a> {
+    account: &'a str,
+    session: SessionText,
+    owner: Hex,
+    epoch: u64,
+    content: &'a str,
+    limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terms: Option<TermsAsk<'a>>,
+}
+
+impl<'a> SwitchAsk<'a> {
+    pub(super) fn new(account: &'a str, request: &'a Switch) -> Self {
+        Self {
+            account,
+            session: SessionText(request.fence.session),
+            owner: Hex(request.fence.owner.0),
+            epoch: request.fence.epoch,
+            content: &request.content,
+            limit: request.limit,
+            terms: TermsAsk::new(&request.terms),
         }
     }
 }
@@ -119,6 +156,32 @@ impl<'a> MarkAsk<'a> {
 }
 
 #[derive(Serialize)]
+pub(super) struct DecideAsk<'a> {
+    account: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    enforce: bool,
+}
+
+impl<'a> DecideAsk<'a> {
+    pub(super) fn new(account: &'a str, decision: Decision) -> Self {
+        let (blocked, limit, enforce) = match decision {
+            Decision::Block => (Some(true), None, false),
+            Decision::Unblock => (Some(false), None, false),
+            Decision::Limit { limit, enforce } => (None, limit, enforce),
+        };
+        Self {
+            account,
+            blocked,
+            limit,
+            enforce,
+        }
+    }
+}
+
+#[derive(Serialize)]
 pub(super) struct AuditAsk<'a> {
     pub(super) sessions: Vec<AuditedSession<'a>>,
 }
@@ -135,6 +198,10 @@ pub(super) struct AuditedSession<'a> {
 pub(super) enum ListAsk<'a> {
     Account {
         account: &'a str,
+    },
+    Session {
+        account: &'a str,
+        session: SessionText,
     },
     Owned {
         owner: Hex,
@@ -156,6 +223,8 @@ pub(super) struct HoldingAsk<'a> {
     epoch: u64,
     generation: String,
     limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terms: Option<TermsAsk<'a>>,
     device: DeviceAsk<'a>,
     content: &'a str,
     state: PlayState,
@@ -178,6 +247,7 @@ impl<'a> HoldingAsk<'a> {
                 String::new()
             },
             limit: holding.limit,
+            terms: TermsAsk::new(&holding.terms),
             device: DeviceAsk::new(&holding.device),
             content: &holding.content,
             state: holding.state,
@@ -187,6 +257,74 @@ impl<'a> HoldingAsk<'a> {
             doubtful: holding.doubtful,
         }
     }
+}
+
+/// Terms in a question; most sessions have none.
+#[derive(Serialize)]
+struct TermsAsk<'a> {
+    #[serde(skip_serializing_if = "is_false")]
+    exempt: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    shadow: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    enforce: bool,
+    /// Most sessions of the account where its total refuses nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    most: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<GroupAsk<'a>>,
+}
+
+#[derive(Serialize)]
+struct GroupAsk<'a> {
+    key: &'a str,
+    limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    away: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<Millis>,
+    #[serde(skip_serializing_if = "is_false")]
+    shadow: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    enforce: bool,
+}
+
+impl<'a> TermsAsk<'a> {
+    fn new(terms: &'a Terms) -> Option<Self> {
+        (!terms.is_plain()).then(|| Self {
+            exempt: terms.exempt,
+            shadow: terms.shadow,
+            enforce: terms.enforce,
+            most: (terms.exempt || terms.shadow).then_some(MAX_UNCOUNTED),
+            groups: terms.groups.iter().map(GroupAsk::new).collect(),
+        })
+    }
+}
+
+impl<'a> GroupAsk<'a> {
+    fn new(group: &'a Group) -> Self {
+        let (away, known) = match group.measure {
+            Measure::Sessions => (None, None),
+            Measure::Away(within) => (Some(within), None),
+            Measure::Known(within) => (None, Some(within)),
+        };
+        Self {
+            key: &group.key,
+            limit: group.limit,
+            away,
+            known,
+            shadow: group.shadow,
+            enforce: group.enforce,
+        }
+    }
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Serialize)]

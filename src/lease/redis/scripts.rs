@@ -34,6 +34,11 @@ macro_rules! script {
 script!(RENEW, "renew", "Renews a node's lease in a bucket.");
 script!(ACQUIRE, "acquire", "Starts a session.", "lua/repair.lua");
 script!(RESUME, "resume", "Moves a session to another socket.");
+script!(
+    SWITCH,
+    "switch",
+    "Moves a session to another content and its groups."
+);
 script!(RELEASE, "release", "Ends a session or a wait.");
 script!(MARK, "mark", "Gives an order about a session.");
 script!(
@@ -42,6 +47,7 @@ script!(
     "Compares a node's sessions with the tables.",
     "lua/repair.lua"
 );
+script!(DECIDE, "decide", "Takes an operator's decision about an account.");
 script!(LIST, "list", "Reads.");
 
 /// The step of a script: see `lua/head.lua`.

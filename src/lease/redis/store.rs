@@ -1,5 +1,7 @@
 //! The store that all nodes share: the pure rules of `account` and `bucket` as scripts in Redis.
 //!
+//! Over 400 lines: one short method for each question of the interface, beside the clock and the refusals they share.
+//!
 //! Owns: which script answers what, Redis's clock as this node knows it, and saying what a refusal means. Does not:
 //! decide anything about slots, or know connections (the link does). Called by whoever holds a [`Store`].
 
@@ -18,16 +20,20 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::super::model::{
-    Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Millis, Order, Renewed, Resume,
-    Resumed,
+    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, Millis, Order,
+    Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use super::super::store::{Audited, Store, StoreError};
-use super::answer::{AcquireDone, AuditDone, FencedText, ListDone, NotNowText, RenewDone, Reply, ResumeDone};
+use super::answer::{
+    AcquireDone, AuditDone, DecideDone, FencedText, ListDone, NotNowText, RenewDone, Reply, ResumeDone,
+    SwitchDone,
+};
 use super::question::{
-    AcquireAsk, AuditAsk, AuditedSession, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk, ResumeAsk,
+    AcquireAsk, AuditAsk, AuditedSession, DecideAsk, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk,
+    ResumeAsk, SwitchAsk,
 };
 use super::refusals::Refusals;
-use super::scripts::{self, Fresh, Hex, StepText};
+use super::scripts::{self, Fresh, Hex, SessionText, StepText};
 
 pub use super::scripts::Pinned;
 use super::{Failed, Link, Script, keys};
@@ -51,7 +57,7 @@ const MAX_SCANS: u32 = 1_000;
 /// Slots in Redis.
 pub struct RedisStore {
     link: Link,
-    keys: Vec<[String; 9]>,
+    keys: Vec<[String; keys::COUNT]>,
     layout: Layout,
     /// Redis's clock, and when it said so.
     clock: Mutex<Option<(Millis, Instant)>>,
@@ -283,6 +289,13 @@ impl Store for RedisStore {
         Ok(done.into())
     }
 
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        let (bucket, text) = (self.bucket(account), keys::account(account));
+        let ask = SwitchAsk::new(&text, request);
+        let done: SwitchDone = self.run_in_time(&scripts::SWITCH, bucket, &ask).await?;
+        Ok(done.into())
+    }
+
     async fn release(
         &self,
         account: &AccountKey,
@@ -306,6 +319,15 @@ impl Store for RedisStore {
         let ask = MarkAsk::new(&text, order);
         let (_, done) = self
             .run::<FencedText>(&scripts::MARK, self.bucket(account), &ask)
+            .await?;
+        Ok(done.into())
+    }
+
+    async fn decide(&self, account: &AccountKey, decision: Decision) -> Result<Decided, StoreError> {
+        let text = keys::account(account);
+        let ask = DecideAsk::new(&text, decision);
+        let (_, done) = self
+            .run::<DecideDone>(&scripts::DECIDE, self.bucket(account), &ask)
             .await?;
         Ok(done.into())
     }
@@ -365,6 +387,27 @@ impl Store for RedisStore {
             .run::<ListDone>(&scripts::LIST, self.bucket(account), &ask)
             .await?;
         Ok(done.entries.into_iter().map(Entry::from).collect())
+    }
+
+    async fn standing(&self, account: &AccountKey) -> Result<Standing, StoreError> {
+        let text = keys::account(account);
+        let ask = ListAsk::Account { account: &text };
+        let (_, done) = self
+            .run::<ListDone>(&scripts::LIST, self.bucket(account), &ask)
+            .await?;
+        Ok(done.standing.into())
+    }
+
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
+        let text = keys::account(account);
+        let ask = ListAsk::Session {
+            account: &text,
+            session: SessionText(session),
+        };
+        let (_, done) = self
+            .run::<ListDone>(&scripts::LIST, self.bucket(account), &ask)
+            .await?;
+        Ok(done.lives)
     }
 
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {

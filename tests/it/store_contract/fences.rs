@@ -1,5 +1,6 @@
 //! Fences and kicks: who may change a session (I4).
 
+use usher::lease::group::Terms;
 use usher::lease::model::{Acquired, Fence, Fenced, Held, Holding, Mark, Resume, Resumed, Wish};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
@@ -36,6 +37,8 @@ pub(super) async fn only_the_present_owner_and_epoch_change_a_session<B: Bench>(
         owner: desk.node.owner,
         device: None,
         content: "m1".into(),
+        limit: 3,
+        terms: Terms::default(),
         attempt: Attempt(1),
     };
     let resumed = desk.node.store.resume(&desk.account, &request).await.unwrap();

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use usher::lease::account::{TOMBSTONE_MS, WAITER_STALE_MS};
+use usher::lease::group::Terms;
 use usher::lease::model::{
     Acquire, Acquired, Entry, Fence, Fenced, Generation, Holding, Millis, Progress, Resume, Wish,
 };
@@ -248,6 +249,8 @@ impl Stage {
                     owner: self.desks[node].node.owner,
                     device: Some(device(if foreign { 99 } else { player % DEVICES }).id.clone()),
                     content: "next".into(),
+                    limit: 3,
+                    terms: Terms::default(),
                     attempt: Attempt(attempt),
                 };
                 let _ = store.resume(account, &request).await;
@@ -429,8 +432,10 @@ fn simple(answer: Acquired) -> Answer {
         },
         Acquired::Denied {
             refused: false,
+            refusal: _,
             holders,
             line_open,
+            ..
         } => {
             let player = |entry: &Entry| {
                 (0..PLAYERS)

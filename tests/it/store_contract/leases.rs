@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use usher::lease::bucket::LEASE_MS;
+use usher::lease::group::Terms;
 use usher::lease::model::{Acquired, Fenced, Held, Phase, Resume, Resumed, Wish};
 use usher::lease::store::StoreError;
 use usher::protocol::close::EndCode;
@@ -18,6 +19,8 @@ fn back(desk: &Desk, number: u8, expected: u64) -> Resume {
         owner: desk.node.owner,
         device: None,
         content: "next".into(),
+        limit: 3,
+        terms: Terms::default(),
         attempt: Attempt(1),
     }
 }

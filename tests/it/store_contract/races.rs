@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use usher::lease::group::Terms;
 use usher::lease::model::{Acquired, Fenced, Resume, Resumed, Wish};
 use usher::protocol::close::EndCode;
 use usher::protocol::id::{Attempt, OwnerId};
@@ -73,13 +74,15 @@ pub(super) async fn resumes_at_once_have_an_epoch_each<B: Bench>(bench: B) {
                 owner: desk.node.owner,
                 device: None,
                 content: "m".into(),
+                limit: 3,
+                terms: Terms::default(),
                 attempt: Attempt(number.into()),
             };
             // Found first, then moved from there, until nobody else was faster.
             let mut request = request;
             loop {
                 match desk.node.store.resume(&desk.account, &request).await.unwrap() {
-                    Resumed::At(epoch) => request.expected = epoch,
+                    Resumed::At { epoch, .. } => request.expected = epoch,
                     answer => return answer,
                 }
             }
@@ -89,7 +92,7 @@ pub(super) async fn resumes_at_once_have_an_epoch_each<B: Bench>(bench: B) {
     let epochs: BTreeSet<u64> = answers
         .iter()
         .map(|answer| match answer {
-            Resumed::Moved { entry, used: 1 } => entry.epoch,
+            Resumed::Moved { entry, used: 1, .. } => entry.epoch,
             other => panic!("{other:?}"),
         })
         .collect();

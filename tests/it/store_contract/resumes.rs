@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use usher::lease::group::Terms;
 use usher::lease::model::{Acquire, Acquired, Entry, Fenced, Held, Holding, Mark, Resume, Resumed, Wish};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
@@ -17,7 +18,17 @@ fn back(desk: &Desk, number: u8, attempt: u64) -> Resume {
         owner: desk.node.owner,
         device: Some(device(number).id.clone()),
         content: "next".into(),
+        limit: 3,
+        terms: Terms::default(),
         attempt: Attempt(attempt),
+    }
+}
+
+/// Player `number` is held under this epoch.
+fn at(number: u8, epoch: u64) -> Resumed {
+    Resumed::At {
+        epoch,
+        device: device(number),
     }
 }
 
@@ -28,7 +39,7 @@ async fn ask(desk: &Desk, request: &Resume) -> Resumed {
 /// Resumes as a node does: found first, then moved from there.
 async fn resume(desk: &Desk, request: &Resume) -> Resumed {
     match ask(desk, request).await {
-        Resumed::At(expected) => {
+        Resumed::At { epoch: expected, .. } => {
             let found = Resume {
                 expected,
                 ..request.clone()
@@ -41,7 +52,7 @@ async fn resume(desk: &Desk, request: &Resume) -> Resumed {
 
 async fn moved(desk: &Desk, request: &Resume) -> (Entry, u32) {
     match resume(desk, request).await {
-        Resumed::Moved { entry, used } => (entry, used),
+        Resumed::Moved { entry, used, .. } => (entry, used),
         other => panic!("{request:?}: {other:?}"),
     }
 }
@@ -203,7 +214,7 @@ pub(super) async fn a_resume_from_another_epoch_is_told_the_present_one<B: Bench
             expected,
             ..back(&beside, 1, 1)
         };
-        assert_eq!(ask(&beside, &request).await, Resumed::At(1), "{expected}");
+        assert_eq!(ask(&beside, &request).await, at(1, 1), "{expected}");
     }
     assert_eq!(desk.entries().await, before, "nothing moved");
     assert_eq!(desk.inspect(fence).await, yours(None));
@@ -213,7 +224,7 @@ pub(super) async fn a_resume_from_another_epoch_is_told_the_present_one<B: Bench
         expected: 1,
         ..back(&desk, 1, 2)
     };
-    assert_eq!(ask(&desk, &late).await, Resumed::At(2));
+    assert_eq!(ask(&desk, &late).await, at(1, 2));
     assert_eq!(beside.inspect(beside.fence(1, 2)).await, yours(None));
 }
 
@@ -236,5 +247,5 @@ pub(super) async fn the_same_attempt_is_answered_before_its_epoch_is_looked_at<B
         expected: 1,
         ..back(&beside, 1, 7)
     };
-    assert_eq!(ask(&beside, &other).await, Resumed::At(2));
+    assert_eq!(ask(&beside, &other).await, at(1, 2));
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use usher::lease::account::TOMBSTONE_MS;
-use usher::lease::model::{Acquire, Acquired, Fenced, Generation, Held, Wish};
+use usher::lease::group::ACCOUNT;
+use usher::lease::model::{Acquire, Acquired, Fenced, Generation, Held, Refusal, Wish};
 use usher::protocol::client::PlayState;
 use usher::protocol::close::EndCode;
 use usher::protocol::id::AccountKey;
@@ -22,13 +23,17 @@ pub(super) async fn the_limit_is_kept_and_the_refused_is_told_who_plays<B: Bench
     let after = desk.now().await;
     let Acquired::Denied {
         refused,
+        refusal,
         holders,
         line_open,
+        ..
     } = desk.acquire(&desk.start(4, Wish::Slot)).await
     else {
         panic!("the fourth is denied");
     };
     assert_eq!((refused, line_open), (false, true));
+    assert_eq!((&*refusal.rule, refusal.used, refusal.limit), (ACCOUNT, 3, 3));
+    assert!(refusal.may_take_over && refusal.slots == 3);
     assert_eq!(holders, desk.entries().await);
     assert_eq!(holders.len(), 3);
     let mut earlier = before;
@@ -64,8 +69,16 @@ pub(super) async fn the_limit_is_the_requests_own<B: Bench>(bench: B) {
         answer,
         Acquired::Denied {
             refused: false,
+            refusal: Refusal {
+                rule: ACCOUNT.into(),
+                used: 0,
+                limit: 0,
+                slots: 0,
+                may_take_over: false,
+            },
             holders: vec![],
-            line_open: true
+            line_open: true,
+            limit: None,
         }
     );
     desk.fill().await;
@@ -139,7 +152,9 @@ pub(super) async fn the_same_device_replaces_its_own_session<B: Bench>(bench: B)
             used: 3,
             replaced: true,
             generation: Generation::NONE,
-            started_at: 0
+            started_at: 0,
+            limit: None,
+            shadowed: vec![],
         }
     );
     desk.told(2).await;
@@ -239,6 +254,8 @@ pub(super) async fn a_grant_tells_its_time_and_the_life_of_the_data<B: Bench>(be
         replaced: false,
         generation: entry.generation,
         started_at: entry.started_at,
+        limit: None,
+        shadowed: vec![],
     };
     assert_eq!(first, expected);
     // A repetition tells when it began, not when it was repeated.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use usher::lease::account::{Account, Effects, Ground};
 use usher::lease::bucket::{Bucket, Step, Upkeep};
 use usher::lease::model::{
-    Acquire, Acquired, Entry, Fence, Fenced, Generation, Held, Holding, Millis, NotNow, Order, Progress,
-    Renewed, Resume, Resumed,
+    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, Millis, NotNow,
+    Order, Progress, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use usher::lease::store::{Audited, Store, StoreError};
 use usher::protocol::close::EndCode;
@@ -175,16 +175,21 @@ impl Store for Twin {
             (
                 Ok(Acquired::Denied {
                     refused,
+                    refusal,
                     holders,
                     line_open,
+                    limit,
                 }),
                 Ok(Acquired::Denied {
                     refused: also_refused,
+                    refusal: by,
                     holders: expected,
                     line_open: also_open,
+                    limit: also_limit,
                 }),
             ) => {
-                assert_eq!((*refused, *line_open), (also_refused, also_open));
+                assert_eq!((*refused, refusal, *line_open), (also_refused, &by, also_open));
+                assert_eq!(*limit, also_limit);
                 let expected: Vec<_> = expected.into_iter().map(|entry| self.here(entry)).collect();
                 self.assert_alike(holders, &expected);
             }
@@ -194,15 +199,23 @@ impl Store for Twin {
                     replaced,
                     generation,
                     started_at,
+                    limit,
+                    shadowed,
                 }),
                 Ok(Acquired::Granted {
                     used: also_used,
                     replaced: also_replaced,
                     generation: life,
                     started_at: about,
+                    limit: also_limit,
+                    shadowed: also_shadowed,
                 }),
             ) => {
-                assert_eq!((*used, *replaced), (also_used, also_replaced));
+                assert_eq!(*limit, also_limit);
+                assert_eq!(
+                    (*used, *replaced, shadowed),
+                    (also_used, also_replaced, &also_shadowed)
+                );
                 assert_eq!((*generation, life), (self.generation, LIFE));
                 assert!(started_at.abs_diff(about) < APART, "{started_at}, not {about}");
             }
@@ -218,17 +231,27 @@ impl Store for Twin {
         let ours = self.store.resume(account, request).await;
         match (&ours, expected) {
             (
-                Ok(Resumed::Moved { entry, used }),
+                Ok(Resumed::Moved { entry, used, limit }),
                 Ok(Resumed::Moved {
                     entry: expected,
                     used: also_used,
+                    limit: also_limit,
                 }),
             ) => {
-                assert_eq!(*used, also_used);
+                assert_eq!((*used, *limit), (also_used, also_limit));
                 self.assert_alike(std::slice::from_ref(entry), &[self.here(expected)]);
             }
             (_, expected) => assert_same(&ours, &expected),
         }
+        ours
+    }
+
+    async fn switch(&self, account: &AccountKey, request: &Switch) -> Result<Switched, StoreError> {
+        let expected = self
+            .expected(|table, ground, effects| table.switch(request, ground, effects))
+            .await;
+        let ours = self.store.switch(account, request).await;
+        assert_same(&ours, &expected);
         ours
     }
 
@@ -254,6 +277,19 @@ impl Store for Twin {
         let ours = self.store.order(account, order).await;
         assert_same(&ours, &expected);
         ours
+    }
+
+    async fn decide(&self, account: &AccountKey, decision: Decision) -> Result<Decided, StoreError> {
+        let expected = self
+            .expected(|table, ground, effects| table.decide(decision, ground, effects))
+            .await;
+        let ours = self.store.decide(account, decision).await;
+        assert_same(&ours, &Ok(expected));
+        ours
+    }
+
+    async fn standing(&self, account: &AccountKey) -> Result<Standing, StoreError> {
+        self.store.standing(account).await
     }
 
     async fn audit(
@@ -299,6 +335,12 @@ impl Store for Twin {
     async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError> {
         let ours = self.store.list(account).await?;
         self.assert_alike(&ours, &self.entries());
+        Ok(ours)
+    }
+
+    async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
+        let ours = self.store.lives(account, session).await?;
+        assert_eq!(ours, self.entries().iter().any(|entry| entry.is_held_by(session)));
         Ok(ours)
     }
 

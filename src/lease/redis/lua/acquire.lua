@@ -1,10 +1,12 @@
 -- acquire: starts a session, or repeats the question of a waiter.
 --
 -- KEYS, ARGV[1]: see head.lua.
--- ARGV[2]: {account, session, owner, device: {id, name, class}, content, limit (slots), wish: "slot" | "wait" | "oldest"
+-- ARGV[2]: {account, session, owner, device: {id, name, class}, content, limit (slots), terms, wish: "slot" | "wait" | "oldest"
 --   | "take_over", victim (of a take-over), consent (whether the victim is asked), line (most waiters)}
--- Outcomes: {granted: {used, replaced, generation, started_at (ms)}}
---   {denied: {refused, line_open, holders}}   {waiting: {position, taking_over}}   {ended: <code>}
+-- Outcomes: {granted: {used, replaced, generation, started_at (ms), shadowed: [rule], limit}}
+--   {denied: {refused, refusal: {rule, used, limit, slots, may_take_over}, line_open, holders, limit}}
+--   {waiting: {position, taking_over}}   {ended: <code>}
+--   limit beside them is the operators', absent when they set none; ended is also the answer of a blocked account
 --   recovering, renew_first, late: see head.lua
 
 local wrong = enter()
@@ -14,19 +16,24 @@ end
 local account, session = account_of(ask.account), ask.session
 account.asker = ask
 
-local function granted(replaced)
+local function granted(replaced, shadowed)
     local entry = account.entries[place_of(account.entries, session)]
     return answer({
         granted = {
-            used = #account.entries, replaced = replaced,
-            generation = entry.generation, started_at = entry.started,
+            used = used(account), replaced = replaced, shadowed = shadowed,
+            generation = entry.generation, started_at = entry.started, limit = account.data.limit,
         },
     })
 end
 
-local function denied(refused)
-    local holders = #account.entries > 0 and account.entries or nil
-    return answer({ denied = { refused = refused, line_open = #account.line < ask.line, holders = holders } })
+local function denied(refused, refusing)
+    local refusal, holders = refusal_of(account, ask, refusing)
+    local line_open = #account.line < ask.line and may_free(refusing)
+    return answer({
+        denied = {
+            refused = refused, refusal = refusal, line_open = line_open, holders = holders, limit = account.data.limit,
+        },
+    })
 end
 
 local function waiting()
@@ -54,12 +61,12 @@ local function enqueue(victim)
     account.changed = true
     table.insert(account.line, at, {
         session = session, owner = ask.owner, device = ask.device, content = ask.content, limit = ask.limit,
-        refreshed = now, victim = victim,
+        terms = ask.terms, refreshed = now, victim = victim,
     })
     return waiting()
 end
 
-local function take_over(victim)
+local function take_over(victim, refusing)
     -- A taker that fell out of the line has its victim still (rule 19).
     for _, entry in ipairs(account.entries) do
         if entry.mark and entry.mark.by == session then
@@ -68,15 +75,17 @@ local function take_over(victim)
     end
     local at = place_of(account.entries, victim)
     local entry = at and account.entries[at]
-    if not entry or entry.mark then
-        return denied(false)
+    -- The end of a session that does not make place would be for nothing.
+    if not entry or entry.mark or not would_help(account, entry, ask, refusing) then
+        return denied(false, refusing)
     end
     entry.mark = { by = session, device = ask.device, asked = ask.consent }
     look(account, entry)
     return enqueue(victim)
 end
 
--- The device's earlier session or wait makes place for the new one. True when the slot went over.
+-- The device's earlier session or wait makes place for the new one. True when the slot went over, and the rules in shadow
+-- that would have refused. A group that has no room for the new one leaves the earlier session as it is.
 local function replace_own()
     for _, waiter in ipairs(account.line) do
         if waiter.device.id == ask.device.id and waiter.session ~= session then
@@ -95,6 +104,11 @@ local function replace_own()
     if not at then
         return false
     end
+    -- What took no slot has none to give.
+    if account.entries[at].exempt and not has_slot(account, ask) or not has_groups(account, ask) then
+        return false
+    end
+    local shadowed = shadowed_of(account, ask)
     if not make_way(account, at) then
         hand_over(account)
         return false
@@ -103,11 +117,12 @@ local function replace_own()
     if own then
         table.remove(account.line, own)
     end
-    insert(account, fresh_entry(ask))
-    return true
+    admit(account, ask)
+    return true, shadowed
 end
 
 local function at_the_limit()
+    local refusing = refusing_of(account, ask)
     local at = place_of(account.line, session)
     if at then
         local victim = account.line[at].victim
@@ -121,24 +136,27 @@ local function at_the_limit()
         end
         -- The victim went and the account is still full. Never a second victim (rule 19).
         leave_line(account, session)
-        return denied(false)
+        return denied(false, refusing_of(account, ask))
     end
     if ask.wish == 'take_over' then
-        return take_over(ask.victim)
+        return take_over(ask.victim, refusing)
     elseif ask.wish == 'oldest' then
         local oldest
         for _, entry in ipairs(account.entries) do
-            if not entry.mark and (not oldest or entry.started < oldest.started) then
+            local older = not oldest or entry.started < oldest.started
+            if not entry.mark and older and would_help(account, entry, ask, refusing) then
                 oldest = entry
             end
         end
         if oldest then
-            return take_over(oldest.session)
+            return take_over(oldest.session, refusing)
         end
-    elseif ask.wish == 'wait' and ask.limit > 0 and #account.line < ask.line then
-        return enqueue()
+    elseif ask.wish == 'wait' and #account.line < ask.line and may_free(refusing) then
+        if limit_of(account, ask.limit) > 0 or ask.terms and ask.terms.exempt then
+            return enqueue()
+        end
     end
-    return denied(false)
+    return denied(false, refusing)
 end
 
 expire(account)
@@ -164,14 +182,17 @@ if at then
     local verdict = reassert(account, {
         session = session, owner = entry.owner, epoch = entry.epoch, generation = entry.generation, device = entry.device,
         content = entry.content, state = entry.state, started = entry.started, position = entry.position,
-        watched = entry.watched, limit = ask.limit, doubtful = true,
+        watched = entry.watched, limit = ask.limit, terms = ask.terms, doubtful = true,
     })
     if verdict.gone then
         return answer({ ended = verdict.gone.code })
     end
     return granted(false)
 end
-if recovering then
+if account.data.blocked then
+    leave_line(account, session)
+    return answer({ ended = 'account_blocked' })
+elseif recovering then
     return not_yet()
 elseif not live(ask.owner) then
     return renew_first()
@@ -183,23 +204,27 @@ if at then
     local waiter = account.line[at]
     account.changed = account.changed or waiter.owner ~= ask.owner or waiter.limit ~= ask.limit
     waiter.refreshed, waiter.owner, waiter.limit = now, ask.owner, ask.limit
+    if waiter.terms or ask.terms then
+        waiter.terms, account.changed = ask.terms, true
+    end
     if waiter.refused then
         refused, account.changed = true, true
         table.remove(account.line, at)
     end
 end
-local replaced = replace_own()
+local replaced, shadowed = replace_own()
 -- A fresh start never passes a waiter who could have the slot (rule 20).
 hand_over(account)
-if not place_of(account.entries, session) and #account.entries < ask.limit then
+if not place_of(account.entries, session) and has_place(account, ask) then
+    shadowed = shadowed_of(account, ask)
     -- Its limit may have risen while it waited: the victim that it asked may keep its slot.
     leave_line(account, session)
-    insert(account, fresh_entry(ask))
+    admit(account, ask)
 end
 if place_of(account.entries, session) then
-    return granted(replaced)
+    return granted(replaced, shadowed)
 end
 if refused then
-    return denied(true)
+    return denied(true, refusing_of(account, ask))
 end
 return at_the_limit()

@@ -1,7 +1,7 @@
 -- audit: compares sessions of a node with the tables, checkpoints them, and writes again what the store lost.
 --
 -- KEYS, ARGV[1]: see head.lua.
--- ARGV[2]: {sessions: [{account, holding}]}, a hundred at most; a holding as release has it, and with limit (slots) and
+-- ARGV[2]: {sessions: [{account, holding}]}, a hundred at most; a holding as release has it, and with limit (slots), terms and
 --   doubtful (somebody else may have its slot)
 -- Outcome: {generation, verdicts}, a verdict for each session in the order of the question:
 --   {yours: {mark, repaired}}   "later" ask again in the second half   "moved"   {gone: {code}} the code when known
@@ -12,6 +12,23 @@ if wrong then
     return wrong
 end
 
+-- Brings an entry up to date with what its node holds. One that a lowered limit leaves no place is to end.
+local function confirm(account, entry, holding, repaired)
+    refresh(account, entry, holding)
+    local changed = set_terms(account, entry, holding.terms)
+    if not (entry.mark and entry.mark.kick) and is_surplus(account, entry, holding) then
+        entry.mark = { kick = 'stream_limit_reached' }
+    end
+    if changed then
+        hand_over(account)
+        -- Its device may have waited for another one, which took this one's place.
+        if not place_of(account.entries, holding.session) then
+            return { gone = { code = 'moved' } }
+        end
+    end
+    return yours(entry, repaired)
+end
+
 local function verdict(account, holding)
     expire(account)
     local at = place_of(account.entries, holding.session)
@@ -19,12 +36,10 @@ local function verdict(account, holding)
         local entry = account.entries[at]
         if not old(entry) then
             if entry.owner == holding.owner and entry.epoch == holding.epoch then
-                refresh(account, entry, holding)
-                return yours(entry, false)
+                return confirm(account, entry, holding, false)
             elseif entry.epoch < holding.epoch then
                 -- A failover may have lost the move that made our epoch.
-                refresh(account, entry, holding)
-                return yours(entry, true)
+                return confirm(account, entry, holding, true)
             end
             return 'moved'
         elseif entry.epoch > holding.epoch then

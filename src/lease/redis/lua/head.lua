@@ -6,6 +6,7 @@
 --
 -- KEYS, all of one bucket, in the order of `keys.rs`:
 --   1 marker   2 owners   3 accounts   4 index   5 marked   6 tombstones   7 tombstone_times   8 events   9 waiting
+--   10 remembered   11 remembered_times
 -- ARGV[1], the step, JSON; every time is in milliseconds:
 --   fresh       a fresh generation, 16 hex digits, in case that one is needed
 --   first, second   the two halves of a recovery
@@ -14,7 +15,10 @@
 --   events      facts kept in the stream
 --   lease, gap, stale, tombstone, settle, forever, max_purged, max_marked, watching   constants of the rules
 --   now, offset, server   tests set the clock, move it, and set the server's mark of its life
--- ARGV[2]: the script's own request, JSON.
+-- ARGV[2]: the script's own request, JSON. Where it has `terms`, they are what a session counts in beside its account's
+--   total, absent when that is all:
+--   {exempt, shadow, enforce, most (sessions, where the total refuses nobody), groups: [{key: "<rule>/<value>", limit,
+--   away (ms the home is remembered), known (ms a value is remembered), shadow, enforce}]}
 -- Answer, JSON: {now, done} with the script's own outcome, or
 --   {now, not_now: "renew_first" | {recovering: <until, ms>}}   the rules cannot decide yet
 --   {now, late: true}                                         past not_after: nothing was done
@@ -26,7 +30,8 @@
 
 local call = redis.call
 local step, ask = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
-local MARKER, OWNERS, ACCOUNTS, INDEX, MARKED, TOMBSTONES, TOMBSTONE_TIMES, EVENTS, WAITING = unpack(KEYS)
+local MARKER, OWNERS, ACCOUNTS, INDEX, MARKED, TOMBSTONES, TOMBSTONE_TIMES, EVENTS, WAITING,
+    REMEMBERED, REMEMBERED_TIMES = unpack(KEYS)
 local MAIL, NOTICES = string.sub(MARKER, 1, -7) .. 'mail:', string.sub(MARKER, 1, -7) .. 'notices'
 
 local now = step.now
@@ -78,6 +83,11 @@ local function each_lease(bound, once)
     end
 end
 
+-- The server's mark of its life.
+local function server_life()
+    return step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
 -- Notices lost data, a store that was away and a clock that stepped back.
 local function enter()
     local marker = call('HMGET', MARKER, 'generation', 'server', 'second', 'opens', 'beat', 'buckets')
@@ -85,7 +95,7 @@ local function enter()
     if wrong then
         return wrong
     end
-    local server = step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
+    local server = server_life()
     local beat = tonumber(marker[5] or nil)
     generation, second, opens = marker[1], tonumber(marker[3] or nil), tonumber(marker[4] or nil)
     local changed = true
@@ -137,6 +147,18 @@ end
 -- The tables of accounts ----------------------------------------------------------------------------------------------
 
 local accounts, touched = {}, {}
+local NONE = {}
+
+-- The slots taken: exempt sessions take none.
+local function used(account)
+    local number = 0
+    for _, entry in ipairs(account.entries) do
+        if not entry.exempt then
+            number = number + 1
+        end
+    end
+    return number
+end
 
 -- What the account adds to the bucket's sorted sets.
 local function members(account)
@@ -166,13 +188,39 @@ local function account_of(key)
     for _, waiter in ipairs(account.line) do
         waiter.refreshed = tonumber(call('ZSCORE', WAITING, waiter.session .. '/' .. key) or 0)
     end
-    account.before, account.used = members(account), #account.entries
+    account.before, account.used = members(account), used(account)
     accounts[key] = account
     touched[#touched + 1] = account
     return account
 end
 
+-- What of the account outlives its plays: the keys of groups, each with its end.
+local function remembered(account)
+    if not account.remembered then
+        local text = call('HGET', REMEMBERED, account.key)
+        account.remembered = {}
+        for key, till in pairs(text and cjson.decode(text) or NONE) do
+            if till > now then
+                account.remembered[key] = till
+            end
+        end
+    end
+    return account.remembered
+end
+
+local function save_remembered(account)
+    local last = 0
+    for _, till in pairs(account.remembered) do
+        last = math.max(last, till)
+    end
+    call('HSET', REMEMBERED, account.key, cjson.encode(account.remembered))
+    call('ZADD', REMEMBERED_TIMES, last, account.key)
+end
+
 local function save(account)
+    if account.learnt then
+        save_remembered(account)
+    end
     local after = members(account)
     for set, added in pairs(after) do
         local before = account.before[set]
@@ -196,7 +244,7 @@ local function save(account)
     for _, waiter in ipairs(account.line) do
         waiter.refreshed = nil
     end
-    if data.entries or data.line then
+    if data.entries or data.line or data.blocked or data.limit then
         call('HSET', ACCOUNTS, account.key, cjson.encode(data))
     else
         call('HDEL', ACCOUNTS, account.key)
@@ -283,9 +331,9 @@ local function tell(account)
         local word = word_to(about.owner)
         word[#word + 1] = '"' .. about.session .. '"'
     end
-    local used = ''
-    if #account.entries ~= account.used then
-        used = ',"used":' .. #account.entries
+    local number, taken = '', used(account)
+    if taken ~= account.used then
+        number = ',"used":' .. taken
         local all = {}
         for _, entry in ipairs(account.entries) do
             all[#all + 1] = entry
@@ -304,7 +352,7 @@ local function tell(account)
     for _, owner in ipairs(order) do
         local looks = words[owner]
         looks = #looks > 0 and ',"looks":[' .. table.concat(looks, ',') .. ']' or ''
-        call('SPUBLISH', MAIL .. owner, '{"account":' .. account.key .. looks .. used .. '}')
+        call('SPUBLISH', MAIL .. owner, '{"account":' .. account.key .. looks .. number .. '}')
     end
 end
 
@@ -378,6 +426,303 @@ local function expire(account)
     end
 end
 
+-- Groups ---------------------------------------------------------------------------------------------------------------
+
+local function groups_of(terms)
+    return terms and terms.groups or NONE
+end
+
+-- The names of the groups, as an entry keeps them; nil when there are none.
+local function keys_of(terms)
+    local keys
+    for at, group in ipairs(groups_of(terms)) do
+        keys = keys or {}
+        keys[at] = group.key
+    end
+    return keys
+end
+
+local function rule_of(key)
+    return string.match(key, '^[^/]*')
+end
+
+-- How many values of the group's rule are remembered, and whether its own is.
+local function known(account, group)
+    local rule, number = rule_of(group.key), 0
+    for key in pairs(remembered(account)) do
+        if rule_of(key) == rule then
+            number = number + 1
+        end
+    end
+    return number, remembered(account)[group.key] ~= nil
+end
+
+-- Whether a session counts in the group.
+local function counts_in(account, entry, group)
+    for _, key in ipairs(entry.groups or NONE) do
+        if group.known or group.away then
+            local away = not group.away or not remembered(account)[key]
+            if rule_of(key) == rule_of(group.key) and away then
+                return true
+            end
+        elseif key == group.key then
+            return true
+        end
+    end
+    return false
+end
+
+-- Whether a session is another than the asking one, and of another device: who asks is {session, device, limit, terms}.
+local function is_other(entry, asker)
+    return entry.session ~= asker.session and entry.device.id ~= asker.device.id
+end
+
+-- Others that count in the group.
+local function taken(account, group, asker)
+    local number = 0
+    for _, entry in ipairs(account.entries) do
+        local proven = not (recovering and old(entry))
+        if is_other(entry, asker) and proven and counts_in(account, entry, group) then
+            number = number + 1
+        end
+    end
+    return number
+end
+
+-- Whether a group has room for one more.
+local function has_room(account, group, asker)
+    if group.known or group.away then
+        local number, own = known(account, group)
+        if group.known then
+            return own or number < group.limit
+        elseif own or number == 0 then
+            return true
+        end
+    end
+    return taken(account, group, asker) < group.limit
+end
+
+-- The slots that count, of those that a token and its plan state: operators' word stands above them.
+local function limit_of(account, stated)
+    return account.data.limit or stated
+end
+
+-- Whether the account's total has room.
+local function has_slot(account, asker)
+    local terms = asker.terms
+    if terms and (terms.exempt or terms.shadow) then
+        return #account.entries < math.max(limit_of(account, asker.limit), terms.most)
+    end
+    return used(account) < limit_of(account, asker.limit)
+end
+
+-- Whether every group has room.
+local function has_groups(account, asker)
+    for _, group in ipairs(groups_of(asker.terms)) do
+        if not group.shadow and not has_room(account, group, asker) then
+            return false
+        end
+    end
+    return true
+end
+
+-- Whether every rule has room.
+local function has_place(account, asker)
+    return has_slot(account, asker) and has_groups(account, asker)
+end
+
+-- The rules that leave no place, the narrow ones first: {group, enough: whether one end makes place in it: not when it is
+-- beyond its limit}, and false for the account's total.
+local function refusing_of(account, asker)
+    local refusing = {}
+    for _, group in ipairs(groups_of(asker.terms)) do
+        if not group.shadow and not has_room(account, group, asker) then
+            local enough = taken(account, group, asker) <= group.limit
+            refusing[#refusing + 1] = { group = group, enough = enough }
+        end
+    end
+    if not has_slot(account, asker) then
+        refusing[#refusing + 1] = false
+    end
+    return refusing
+end
+
+-- The rules that leave no place for what a session that plays does not count in already.
+local function refusing_change(account, entry, asker)
+    local refusing, terms = {}, asker.terms
+    for _, rule in ipairs(refusing_of(account, asker)) do
+        local counts
+        if rule then
+            counts = counts_in(account, entry, rule.group)
+        else
+            counts = not entry.exempt or terms and (terms.exempt or terms.shadow)
+        end
+        if not counts then
+            refusing[#refusing + 1] = rule
+        end
+    end
+    return refusing
+end
+
+-- The rules in shadow that would leave no place; nil when there are none.
+local function shadowed_of(account, asker)
+    local terms, shadowed = asker.terms, nil
+    local function add(rule)
+        shadowed = shadowed or {}
+        if shadowed[#shadowed] ~= rule then
+            shadowed[#shadowed + 1] = rule
+        end
+    end
+    for _, group in ipairs(groups_of(terms)) do
+        if group.shadow and not has_room(account, group, asker) then
+            add(rule_of(group.key))
+        end
+    end
+    if terms and terms.shadow and not terms.exempt then
+        local others = 0
+        for _, entry in ipairs(account.entries) do
+            if is_other(entry, asker) and not entry.exempt then
+                others = others + 1
+            end
+        end
+        if others >= limit_of(account, asker.limit) then
+            add('account')
+        end
+    end
+    return shadowed
+end
+
+-- Whether the end of this session makes place in every one of these rules.
+local function would_help(account, entry, asker, refusing)
+    if not is_other(entry, asker) then
+        return false
+    end
+    for _, rule in ipairs(refusing) do
+        if not rule then
+            if entry.exempt then
+                return false
+            end
+        elseif not rule.enough or rule.group.known or not counts_in(account, entry, rule.group) then
+            return false
+        end
+    end
+    return true
+end
+
+-- Whether what refuses can become free by the end of a session.
+local function may_free(refusing)
+    for _, rule in ipairs(refusing) do
+        if rule and (rule.group.known or rule.group.limit == 0) then
+            return false
+        end
+    end
+    return true
+end
+
+-- The first of the rules that leave no place, and who counts in it: {rule, used, limit, slots, may_take_over}, holders
+-- or nil.
+local function refusal_of(account, asker, refusing)
+    local rule, holders, help = refusing[1] and refusing[1].group or nil, nil, false
+    for _, entry in ipairs(account.entries) do
+        help = help or would_help(account, entry, asker, refusing)
+        local counts
+        if rule then
+            counts = counts_in(account, entry, rule)
+        else
+            counts = not entry.exempt
+        end
+        if counts then
+            holders = holders or {}
+            holders[#holders + 1] = entry
+        end
+    end
+    local slots = used(account)
+    local number = slots
+    if rule and rule.known then
+        number = known(account, rule)
+    elseif rule then
+        number = taken(account, rule, asker)
+    end
+    return {
+        rule = rule and rule_of(rule.key) or 'account', used = number,
+        limit = rule and rule.limit or limit_of(account, asker.limit), slots = slots, may_take_over = help,
+    }, holders
+end
+
+-- Remembers the values that outlive the play; never more of a rule than its limit.
+local function remember(account, terms)
+    for _, group in ipairs(groups_of(terms)) do
+        local within = group.known or group.away
+        if within then
+            local number, own = known(account, group)
+            if own or number < (group.known and group.limit or 1) then
+                account.remembered[group.key] = now + within
+                account.learnt = true
+            end
+        end
+    end
+end
+
+-- Gives an entry its present terms; true when it counts in others than before.
+local function set_terms(account, entry, terms)
+    local keys = keys_of(terms)
+    local before, after = entry.groups or NONE, keys or NONE
+    local exempt = terms and terms.exempt or nil
+    local same = entry.exempt == exempt and #before == #after
+    for at = 1, #after do
+        same = same and before[at] == after[at]
+    end
+    if not same then
+        entry.groups, entry.exempt = keys, exempt
+        account.changed = true
+        remember(account, terms)
+    end
+    return not same
+end
+
+-- Whether a session is beyond a limit that was lowered, or that it came past: so many older ones count.
+local function is_surplus(account, entry, asker)
+    local terms = asker.terms
+    if recovering or not terms then
+        return false
+    end
+    local function beyond(counts, limit)
+        local older, before = 0, true
+        for _, other in ipairs(account.entries) do
+            if other == entry then
+                before = false
+            else
+                local earlier = other.started < entry.started or other.started == entry.started and before
+                local kicked = other.mark and other.mark.kick
+                if earlier and counts(other) and not kicked and not dead(other) then
+                    older = older + 1
+                end
+            end
+        end
+        return older >= limit
+    end
+    local function in_total(other)
+        return not other.exempt
+    end
+    -- Operators say with their limit whether it ends who plays: a lower one that should not is none here.
+    local limit = math.max(asker.limit, limit_of(account, asker.limit))
+    if terms.enforce and not terms.shadow and not terms.exempt and beyond(in_total, limit) then
+        return true
+    end
+    for _, group in ipairs(groups_of(terms)) do
+        local function in_group(other)
+            return counts_in(account, other, group)
+        end
+        local ends = group.enforce and not group.shadow and not group.known
+        if ends and in_group(entry) and beyond(in_group, group.limit) then
+            return true
+        end
+    end
+    return false
+end
+
+-- Entries and the line -------------------------------------------------------------------------------------------------
+
 local function put(account, entry)
     account.changed = true
     account.entries[#account.entries + 1] = entry
@@ -394,8 +739,15 @@ local function fresh_entry(start)
     return {
         session = start.session, owner = start.owner, epoch = 1, generation = generation,
         device = start.device, content = start.content, state = 'playing', started = now,
-        position = 0, watched = 0, checkpoint = now,
+        position = 0, watched = 0, checkpoint = now, groups = keys_of(start.terms),
+        exempt = start.terms and start.terms.exempt or nil,
     }
+end
+
+-- Takes a place for a start or a waiter.
+local function admit(account, start)
+    remember(account, start.terms)
+    insert(account, fresh_entry(start))
 end
 
 -- Remembers and records the end of an entry that was taken out.
@@ -403,6 +755,15 @@ local function finish(account, entry, code, at)
     account.changed = true
     bury(entry.session, entry.mark and entry.mark.kick and step.forever or entry.epoch, code)
     record(account, entry, at, code)
+end
+
+-- An operator's word stands above a take-over, whose newcomer is granted by the same release.
+local function kick(account, entry, code)
+    if not (entry.mark and entry.mark.kick) then
+        entry.mark = { kick = code }
+        account.changed = true
+    end
+    look(account, entry)
 end
 
 -- The code with which a marked entry ends; nil when it is not to end.
@@ -436,7 +797,8 @@ local function own_place(account, device, session)
     end
 end
 
--- Grants free slots to the first waiters, each by its own limit (rules 18 and 20).
+-- Grants free slots to the first waiters, each by its own limit and groups (rules 18 and 20). Who has no place in one of
+-- its groups keeps its turn and holds up nobody.
 local function hand_over(account)
     if recovering then
         return
@@ -444,7 +806,7 @@ local function hand_over(account)
     local at = 1
     while account.line[at] do
         local waiter = account.line[at]
-        if waiter.refused or #account.entries >= waiter.limit then
+        if waiter.refused or not has_place(account, waiter) then
             at = at + 1
         else
             account.changed = true
@@ -460,7 +822,7 @@ local function hand_over(account)
                     own = own_place(account, waiter.device)
                 end
                 look(account, waiter)
-                insert(account, fresh_entry(waiter))
+                admit(account, waiter)
             end
         end
     end

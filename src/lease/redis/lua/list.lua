@@ -2,20 +2,37 @@
 --
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2] and outcome:
---   {account}                 {entries} of an account, in the order of their grant
+--   {account}                 {entries, standing: {blocked, limit}} of an account, the former in the order of their grant
+--   {account, session}        {lives} whether the session holds its slot and no order takes it away; recovering, see
+--                             head.lua, when it is not there because the data were lost, or may be
 --   {owner, after, most}      {owned: [[account, session, epoch]]} at most so many that an owner has in the present life
 --                             of the data, in the order of `<session>/<account>`, after this one when it is given
 --   {cursor, most}            {accounts, cursor} about so many tables of the bucket from this cursor of HSCAN on, those
 --                             with entries; a cursor of "0" begins, and again says that it was the end
 
-local marker = call('HMGET', MARKER, 'generation', 'buckets')
+local marker = call('HMGET', MARKER, 'generation', 'buckets', 'server', 'opens')
 local wrong = wrong_buckets(marker[2])
 if wrong then
     return wrong
 end
-if ask.account then
+if ask.session then
     local text = call('HGET', ACCOUNTS, ask.account)
-    return answer({ entries = text and cjson.decode(text).entries or nil })
+    local entries = text and cjson.decode(text).entries or {}
+    local at = place_of(entries, ask.session)
+    if not at and not tombstone_of(ask.session) then
+        opens = tonumber(marker[4] or nil)
+        if not (marker[1] and opens and marker[3] == server_life()) then
+            opens = now + step.first + step.second
+        end
+        if now < opens then
+            return not_yet()
+        end
+    end
+    return answer({ lives = at and not (entries[at].mark and entries[at].mark.kick) or false })
+elseif ask.account then
+    local text = call('HGET', ACCOUNTS, ask.account)
+    local data = text and cjson.decode(text) or {}
+    return answer({ entries = data.entries, standing = { blocked = data.blocked or false, limit = data.limit } })
 elseif ask.owner then
     local owned
     local prefix = (marker[1] or '') .. '/' .. ask.owner

@@ -21,12 +21,7 @@ if not at then
 end
 local entry = account.entries[at]
 if ask.code then
-    -- An operator's word stands above a take-over, whose newcomer is granted by the same release.
-    if not (entry.mark and entry.mark.kick) then
-        entry.mark = { kick = ask.code }
-        account.changed = true
-    end
-    look(account, entry)
+    kick(account, entry, ask.code)
     return answer('done')
 end
 if entry.owner ~= ask.owner or entry.epoch ~= ask.epoch then

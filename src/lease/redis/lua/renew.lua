@@ -76,6 +76,11 @@ for _, account in ipairs(touched) do
 end
 touched = {}
 forget_ends(step.max_purged)
+local past_values = call('ZRANGE', REMEMBERED_TIMES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, step.max_purged)
+if #past_values > 0 then
+    call('HDEL', REMEMBERED, unpack(past_values))
+    call('ZREM', REMEMBERED_TIMES, unpack(past_values))
+end
 
 if not recovering then
     local past, all = {}, call('HGETALL', OWNERS)

@@ -1,7 +1,7 @@
 -- Repair: what a node holds is written again. It stands between head.lua and the text of the scripts that need it, and is
 -- no script of its own. These are the steps of src/lease/account/audit.rs.
 --
--- A holding is as release has it, and with limit (slots) and doubtful (somebody else may have its slot).
+-- A holding is as release has it, and with limit (slots), terms and doubtful (somebody else may have its slot).
 
 -- Brings an entry up to date: it is confirmed, under this owner and epoch, with its present progress.
 local function refresh(account, entry, holding)
@@ -23,18 +23,20 @@ local function entry_of(holding)
     return {
         session = holding.session, owner = holding.owner, epoch = holding.epoch, generation = generation,
         device = holding.device, content = holding.content, state = holding.state, started = holding.started,
-        position = holding.position, watched = holding.watched, checkpoint = now,
+        position = holding.position, watched = holding.watched, checkpoint = now, groups = keys_of(holding.terms),
+        exempt = holding.terms and holding.terms.exempt or nil,
     }
 end
 
 -- Of those that were not certain of their slots the oldest keep them, whichever node tells of them first (rule 5): the
 -- youngest makes place for an older one. Whether one did.
-local function displace_younger(account, holding)
+local function displace_younger(account, holding, refusing)
     local at, started
     for place, entry in ipairs(account.entries) do
         local unsettled = entry.settles and entry.settles > now and not old(entry)
         local younger = entry.session ~= holding.session and entry.started > holding.started
-        if unsettled and younger and not entry.mark and entry.started >= (started or 0) then
+        local first = not entry.mark and entry.started >= (started or 0)
+        if unsettled and younger and first and would_help(account, entry, holding, refusing) then
             at, started = place, entry.started
         end
     end
@@ -92,26 +94,43 @@ local function reassert(account, holding)
     end
     -- Every check of the limit first purges the account's dead entries (rule 13).
     purge_others(account, session)
+    if account.data.blocked then
+        return refuse(account, holding, 'account_blocked')
+    end
     if not outlasts_own(account, holding) then
         return refuse(account, holding, 'moved')
     end
-    local others = 0
+    local others, terms = 0, holding.terms
     for _, entry in ipairs(account.entries) do
-        if entry.session ~= session and not (recovering and old(entry)) then
+        if entry.session ~= session and not entry.exempt and not (recovering and old(entry)) then
             others = others + 1
         end
     end
-    local certain = phase == 'first'
-    if certain or others < holding.limit or others == holding.limit and displace_younger(account, holding) then
+    local certain, limit = phase == 'first', limit_of(account, holding.limit)
+    -- One end makes place where nothing is beyond its limit. What outlives the plays admitted it once.
+    local uncounted = terms and (terms.exempt or terms.shadow)
+    local refusing, makes_place = {}, uncounted or others <= limit
+    for _, group in ipairs(groups_of(terms)) do
+        if not group.shadow and not group.known and not has_room(account, group, holding) then
+            refusing[#refusing + 1] = { group = group, enough = true }
+            makes_place = makes_place and taken(account, group, holding) == group.limit
+        end
+    end
+    if not uncounted and others >= limit then
+        refusing[#refusing + 1] = false
+    end
+    if certain or #refusing == 0 or makes_place and displace_younger(account, holding, refusing) then
         local settles = not certain and now + step.settle or nil
         local at = place_of(account.entries, session)
         if at then
             refresh(account, account.entries[at], holding)
             account.entries[at].settles = settles
+            set_terms(account, account.entries[at], terms)
         else
             leave_line(account, session)
             local entry = entry_of(holding)
             entry.settles = settles
+            remember(account, terms)
             if holding.generation == '' then
                 insert(account, entry)
             else

@@ -2,9 +2,10 @@
 --
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2]: {account, session, expected (epoch; 0 only asks for it), above (the
---   highest epoch that the asking node knows), owner, device (id; absent: not named), content,
+--   highest epoch that the asking node knows), owner, device (id; absent: not named), content, limit (slots), terms,
 --   attempt}
--- Outcomes: {moved: {used, entry}}   {at: <epoch>} it is held under another epoch   "absent" an ordinary start
+-- Outcomes: {moved: {used, entry, limit: the operators'}}   {at: {epoch, device}} it is held under another epoch
+--   "absent" an ordinary start: also where a rule leaves no place for what the session would count in now
 --   recovering, renew_first, late: see head.lua
 
 local wrong = enter()
@@ -34,9 +35,9 @@ elseif not recovering and old(entry) then
     hand_over(account)
     return answer('absent')
 elseif entry.attempt == ask.attempt and entry.owner == ask.owner then
-    return answer({ moved = { used = #account.entries, entry = entry } })
+    return answer({ moved = { used = used(account), entry = entry, limit = account.data.limit } })
 elseif entry.epoch ~= ask.expected then
-    return answer({ at = entry.epoch })
+    return answer({ at = { epoch = entry.epoch, device = entry.device } })
 end
 look(account, entry)
 if code_of(entry.mark) then
@@ -44,9 +45,20 @@ if code_of(entry.mark) then
     -- it writes the session again when the store loses its data.
     return answer('absent')
 end
+local asker = { session = ask.session, device = entry.device, limit = ask.limit, terms = ask.terms }
+if #refusing_change(account, entry, asker) > 0 then
+    return answer('absent')
+end
 credit(entry)
 entry.state = 'playing'
 entry.owner, entry.epoch, entry.generation = ask.owner, math.max(entry.epoch, ask.above) + 1, generation
 entry.attempt, entry.content = ask.attempt, ask.content
 account.changed = true
-return answer({ moved = { used = #account.entries, entry = entry } })
+if set_terms(account, entry, ask.terms) then
+    hand_over(account)
+    -- Its device may have waited for another one, which took this one's place.
+    if not place_of(account.entries, ask.session) then
+        return answer('absent')
+    end
+end
+return answer({ moved = { used = used(account), entry = entry, limit = account.data.limit } })

@@ -1,0 +1,260 @@
+//! What operators do with accounts: see and end their sessions, block them, and change their limit.
+//!
+//! Owns: the routes. Does not: decide (`lease` does) or know who may call (`operator` does).
+//! Called by: `admin`'s router. It acts on every node: the session's own node ends it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::lease::model::{Decision, Entry, Fenced, Order};
+use crate::protocol::MAX_ID_BYTES;
+use crate::protocol::close::EndCode;
+use crate::protocol::id::{AccountKey, SessionId};
+use crate::protocol::server::Holder;
+
+use super::admin::{Admin, BODY};
+use super::body::read_json;
+use super::error::ApiError;
+use super::operator::{Operator, done, told};
+use super::page::{Page, PageQuery, bad_query};
+
+/// Accounts looked through for a list of all sessions.
+const MAX_ACCOUNTS: usize = 1_000_000;
+
+/// Most streams of one account, as in tokens and plans.
+const MAX_LIMIT: u32 = 1_000;
+
+/// A session in a list.
+#[derive(Serialize)]
+struct Item {
+    tenant: Arc<str>,
+    account: Arc<str>,
+    #[serde(flatten)]
+    session: Holder,
+    epoch: u64,
+}
+
+impl Item {
+    fn new(key: &AccountKey, entry: &Entry) -> Self {
+        Self {
+            tenant: Arc::clone(&key.tenant),
+            account: Arc::clone(&key.account),
+            session: entry.holder(),
+            epoch: entry.epoch,
+        }
+    }
+}
+
+type Shared = State<Arc<Admin>>;
+type Who = Extension<Operator>;
+type AccountPath = Result<Path<String>, PathRejection>;
+
+/// Which of an account's sessions are meant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    tenant: Option<String>,
+    device: Option<String>,
+}
+
+type WhichQuery = Result<Query<Which>, QueryRejection>;
+
+fn key_of(
+    operator: &Operator,
+    tenant: Option<&str>,
+    account: Result<Path<String>, PathRejection>,
+) -> Result<AccountKey, ApiError> {
+    let bad = || ApiError::bad_request("account", "an account is a text of 1 to 256 bytes");
+    let Path(account) = account.map_err(|_| bad())?;
+    if account.is_empty() || account.len() > MAX_ID_BYTES {
+        return Err(bad());
+    }
+    let tenant = operator.tenant(tenant)?;
+    Ok(AccountKey {
+        tenant,
+        account: account.into(),
+    })
+}
+
+/// Every session, of all tenants.
+pub(super) async fn list_all(State(admin): Shared, query: PageQuery) -> Result<Response, ApiError> {
+    let page = Page::of(query)?;
+    let lease = &admin.api.gateway.lease;
+    let tenant = page.tenant.as_deref();
+    let mut accounts = match &page.account {
+        Some(account) => vec![AccountKey::new(tenant.unwrap_or("main"), account)],
+        None => lease.accounts(MAX_ACCOUNTS).await?,
+    };
+    accounts.retain(|key| tenant.is_none_or(|tenant| *key.tenant == *tenant));
+    accounts.sort_unstable();
+    let (start, limit) = page.span();
+    let (mut items, mut total) = (Vec::new(), 0);
+    for key in accounts {
+        for entry in &lease.list(&key).await? {
+            if (start..start.saturating_add(limit)).contains(&total) {
+                items.push(Item::new(&key, entry));
+            }
+            total += 1;
+        }
+    }
+    Ok(Json(page.list(&items, total)).into_response())
+}
+
+/// The sessions of an account, on all nodes; none for an account never seen.
+pub(super) async fn list(
+    State(admin): Shared,
+    Extension(operator): Who,
+    account: AccountPath,
+    query: PageQuery,
+) -> Result<Response, ApiError> {
+    let page = Page::of(query)?;
+    if page.account.is_some() {
+        return Err(ApiError::bad_request("account", "the path names the account"));
+    }
+    let key = key_of(&operator, page.tenant.as_deref(), account)?;
+    let entries = admin.api.gateway.lease.list(&key).await?;
+    let (start, limit) = page.span();
+    let shown = entries.iter().skip(start).take(limit);
+    let items: Vec<Item> = shown.map(|entry| Item::new(&key, entry)).collect();
+    Ok(Json(page.list(&items, entries.len())).into_response())
+}
+
+/// What operators decided about an account.
+pub(super) async fn show(
+    State(admin): Shared,
+    Extension(operator): Who,
+    account: AccountPath,
+    query: WhichQuery,
+) -> Result<Response, ApiError> {
+    let which = query.map_err(bad_query)?.0;
+    let key = key_of(&operator, which.tenant.as_deref(), account)?;
+    let standing = admin.api.gateway.lease.standing(&key).await?;
+    let (blocked, limit) = (standing.blocked, standing.limit);
+    let body = json!({"tenant": key.tenant, "account": key.account, "blocked": blocked, "limit": limit});
+    Ok(Json(body).into_response())
+}
+
+/// Ends an account's sessions, or those of one device.
+pub(super) async fn end_all(
+    State(admin): Shared,
+    Extension(operator): Who,
+    account: AccountPath,
+    query: WhichQuery,
+) -> Result<Response, ApiError> {
+    let which = query.map_err(bad_query)?.0;
+    let key = key_of(&operator, which.tenant.as_deref(), account)?;
+    let lease = &admin.api.gateway.lease;
+    let meant = |entry: &Entry| {
+        which
+            .device
+            .as_deref()
+            .is_none_or(|device| *entry.device.id == *device)
+    };
+    let mut ended = 0;
+    for entry in lease.list(&key).await?.iter().filter(|entry| meant(entry)) {
+        let answer = lease.order(&key, kick(entry.session)).await?;
+        ended += usize::from(answer == Fenced::Done);
+    }
+    Ok(told(json!({"ended": ended})))
+}
+
+/// Ends one session.
+pub(super) async fn end_one(
+    State(admin): Shared,
+    Extension(operator): Who,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: WhichQuery,
+) -> Result<Response, ApiError> {
+    let which = query.map_err(bad_query)?.0;
+    let unknown = || ApiError::not_found("this account has no such session");
+    let Path((account, session)) = path.map_err(|_| unknown())?;
+    let key = key_of(&operator, which.tenant.as_deref(), Ok(Path(account)))?;
+    let session = SessionId::parse(&session).ok_or_else(unknown)?;
+    match admin.api.gateway.lease.order(&key, kick(session)).await? {
+        Fenced::Done => Ok(done()),
+        Fenced::Gone | Fenced::NotYours => Err(unknown()),
+    }
+}
+
+fn kick(session: SessionId) -> Order {
+    Order::Kick {
+        session,
+        code: EndCode::EndedByOperator,
+    }
+}
+
+/// Nobody of the account plays any more.
+pub(super) async fn block(
+    shared: Shared,
+    who: Who,
+    account: AccountPath,
+    query: WhichQuery,
+) -> Result<Response, ApiError> {
+    decide(shared, who, account, query, Decision::Block).await
+}
+
+/// They may again.
+pub(super) async fn unblock(
+    shared: Shared,
+    who: Who,
+    account: AccountPath,
+    query: WhichQuery,
+) -> Result<Response, ApiError> {
+    decide(shared, who, account, query, Decision::Unblock).await
+}
+
+/// A limit in a body. `null` must be said: an empty body takes no limit away by accident.
+#[derive(Deserialize)]
+struct Limit {
+    #[serde(deserialize_with = "Option::deserialize")]
+    limit: Option<u32>,
+    #[serde(default)]
+    enforce_running: bool,
+}
+
+/// So many slots, whatever tokens and plans say.
+pub(super) async fn limit(
+    shared: Shared,
+    who: Who,
+    account: AccountPath,
+    query: WhichQuery,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let usage =
+        "the body must be {\"limit\": 2} or {\"limit\": null}, with \"enforce_running\": true at will";
+    let body: Limit = read_json(request, Instant::now() + BODY, "limit", usage).await?;
+    if body.limit.is_some_and(|limit| limit > MAX_LIMIT) {
+        return Err(ApiError::bad_request("limit", "a limit is 0 to 1000"));
+    }
+    let decision = Decision::Limit {
+        limit: body.limit,
+        enforce: body.enforce_running,
+    };
+    decide(shared, who, account, query, decision).await
+}
+
+async fn decide(
+    State(admin): Shared,
+    Extension(operator): Who,
+    account: AccountPath,
+    query: WhichQuery,
+    decision: Decision,
+) -> Result<Response, ApiError> {
+    let which = query.map_err(bad_query)?.0;
+    if which.device.is_some() {
+        return Err(ApiError::bad_request("device", "this is about the whole account"));
+    }
+    let key = key_of(&operator, which.tenant.as_deref(), account)?;
+    let decided = admin.api.gateway.lease.decide(&key, decision).await?;
+    let (blocked, limit) = (decided.standing.blocked, decided.standing.limit);
+    Ok(told(json!({
+        "tenant": key.tenant, "account": key.account, "blocked": blocked, "limit": limit, "ended": decided.ended,
+    })))
+}

@@ -1,0 +1,67 @@
+//! Lists by pages: `page` and `limit`, and the shape of their answers.
+
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+
+/// The query of a list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    pub(super) tenant: Option<String>,
+    pub(super) account: Option<String>,
+    page: Option<u32>,
+    limit: Option<u32>,
+}
+
+pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
+
+/// One page of a list.
+pub(super) struct Page {
+    page: u32,
+    limit: u32,
+    /// Only this tenant's,
+    pub(super) tenant: Option<String>,
+    /// and only this account's.
+    pub(super) account: Option<String>,
+}
+
+impl Page {
+    /// # Errors
+    /// 400 for a parameter that is unknown or out of range.
+    pub(super) fn of(query: PageQuery) -> Result<Self, ApiError> {
+        let Query(query) = query.map_err(bad_query)?;
+        let (page, limit) = (query.page.unwrap_or(1), query.limit.unwrap_or(30));
+        if page == 0 {
+            return Err(ApiError::bad_request("page", "page starts at 1"));
+        }
+        if !(1..=100).contains(&limit) {
+            return Err(ApiError::bad_request("limit", "limit is 1 to 100"));
+        }
+        Ok(Self {
+            page,
+            limit,
+            tenant: query.tenant,
+            account: query.account,
+        })
+    }
+
+    /// How many come before it, and how many are on it.
+    pub(super) fn span(&self) -> (usize, usize) {
+        let limit = self.limit as usize;
+        ((self.page as usize - 1).saturating_mul(limit), limit)
+    }
+
+    /// The answer; `total` counts what is on all pages.
+    pub(super) fn list(&self, items: &[impl Serialize], total: usize) -> Value {
+        json!({"items": items, "page": self.page, "limit": self.limit, "total": total})
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
+pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {
+    ApiError::bad_request("query", rejection.body_text())
+}
