@@ -19,6 +19,7 @@ mod balancer;
 mod browser;
 mod cli;
 mod conformance;
+mod consent;
 mod deploy;
 mod doors;
 mod frames;
