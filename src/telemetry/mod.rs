@@ -15,7 +15,7 @@ mod rotate;
 pub use instrument::{
     Counted, CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, TimeFamily, method_label,
 };
-pub use label::{Admission, Audit, Handshake, Label, Refusal};
+pub use label::{Admission, Audit, Handshake, Label, RateRule, Refusal};
 pub use logging::{LogError, LogHandle, init};
 pub use metrics::Metrics;
 pub use process::Process;

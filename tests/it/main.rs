@@ -26,6 +26,7 @@ mod http;
 mod leaving;
 mod lifecycle;
 mod nodes;
+mod rates;
 mod redis_failover;
 mod redis_link;
 mod refusals;
