@@ -35,7 +35,7 @@ use crate::lease::store::{Store, StoreError};
 use crate::lease::tenure::LEASE;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
-use crate::net::limits::Admission;
+use crate::net::limits::{Admission, RequestLimits};
 use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
 use crate::net::{devcert, tls};
@@ -119,6 +119,7 @@ impl Node {
             verifier: Arc::clone(&verifier),
             origins: ArcSwap::from_pointee(Origins::new(&config.http).map_err(failed("http.origins"))?),
             admission: Arc::new(Admission::new(&config.limits, Arc::clone(&addressing))),
+            request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
             leaving: AtomicBool::new(false),

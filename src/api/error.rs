@@ -105,8 +105,8 @@ impl ApiError {
 
     /// 429 with a time after which to come back, in seconds.
     #[must_use]
-    pub fn too_many(message: &'static str, retry_after: u16) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+    pub fn rate_limited(message: &'static str, retry_after: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message)
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after))
     }
 

@@ -12,6 +12,7 @@ pub mod error;
 mod handshake;
 pub mod observe;
 mod operator;
+mod pace;
 mod page;
 mod pages;
 mod ticket;
@@ -22,12 +23,13 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::auth::Verifier;
 use crate::gateway::Gateway;
 use crate::net::address::Addressing;
-use crate::net::limits::Admission;
+use crate::net::limits::{Admission, RequestLimits};
 use crate::net::origin::Origins;
 use crate::telemetry::Metrics;
 
@@ -43,6 +45,8 @@ pub struct Api {
     pub addressing: Arc<Addressing>,
     /// Limits of clients behind a trusted proxy.
     pub admission: Arc<Admission>,
+    /// Rates of requests and starts.
+    pub request_limits: RequestLimits,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether the node is leaving: readiness fails.
@@ -71,5 +75,6 @@ pub fn player_routes(api: &Arc<Api>) -> Router {
     router
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(api), pace::pace))
         .with_state(Arc::clone(api))
 }

@@ -59,6 +59,7 @@ pub(super) async fn watch(
         return Err(ApiError::forbidden("account_blocked", "the account is blocked"));
     }
     let mut response = handshake::accept(&context.peer, &parts.headers)?;
+    api.check_start(&player.account)?;
     let gateway = Arc::clone(&api.gateway);
     let then = Upgrade::new(Box::new(move |handover| {
         gateway.open(handover.with(client), player);
@@ -96,17 +97,21 @@ impl Api {
             .check_client(context.client, Instant::now())
             .map_err(|refused| {
                 self.metrics.connections_refused_total.inc(refused);
-                ApiError::too_many("too many connections from this address", 1)
+                ApiError::rate_limited("too many connections from this address", 1)
             })
     }
 
     pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
-            self.verifier.verify(token.expose()).await
+            let claims = self.verifier.verify(token.expose()).await?;
+            Ok::<_, Rejected>((token, claims))
         };
         match timeout_at(context.peer.deadline, verified).await {
-            Ok(Ok(claims)) => Ok(claims),
+            Ok(Ok((token, claims))) => {
+                self.check_token(&token, &claims)?;
+                Ok(claims)
+            }
             Ok(Err(rejected)) => {
                 let reason = rejected.reason();
                 self.metrics.tokens_rejected_total.inc(reason);

@@ -340,6 +340,18 @@ pub struct Limits {
     /// One deadline over accept, TLS, headers, upgrade and authentication.
     #[serde(with = "super::section::duration")]
     pub handshake_timeout: Duration,
+    /// Starts of one account at once.
+    pub starts_burst: u32,
+    /// Starts per second of one account after that.
+    pub starts_per_second: u32,
+    /// Requests of one address at once (an IPv6 /64 counts as one).
+    pub requests_burst_per_address: u32,
+    /// Requests per second of one address after that.
+    pub requests_per_second_per_address: u32,
+    /// Requests with one token at once.
+    pub requests_burst_per_token: u32,
+    /// Requests per second with one token after that.
+    pub requests_per_second_per_token: u32,
     /// Frames that one socket may send at once.
     pub messages_burst: u32,
     /// Frames per second of one socket after that.

@@ -301,12 +301,24 @@ fn limits(config: &Config, found: &mut Problems) {
         limits.handshake_timeout,
         SECOND / 10..=MINUTE,
     );
-    found.range("limits.messages_burst", limits.messages_burst, 0..=1_000_000);
-    found.range(
-        "limits.messages_per_second",
-        limits.messages_per_second,
-        0..=1_000_000,
-    );
+    for (key, value) in [
+        ("starts_burst", limits.starts_burst),
+        ("starts_per_second", limits.starts_per_second),
+        ("requests_burst_per_address", limits.requests_burst_per_address),
+        (
+            "requests_per_second_per_address",
+            limits.requests_per_second_per_address,
+        ),
+        ("requests_burst_per_token", limits.requests_burst_per_token),
+        (
+            "requests_per_second_per_token",
+            limits.requests_per_second_per_token,
+        ),
+        ("messages_burst", limits.messages_burst),
+        ("messages_per_second", limits.messages_per_second),
+    ] {
+        found.range(format_args!("limits.{key}"), value, 0..=1_000_000);
+    }
 }
 
 fn drain(config: &Config, found: &mut Problems) {

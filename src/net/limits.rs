@@ -1,12 +1,16 @@
-//! Admission of connections, before they cost a TLS handshake.
+//! Admission of connections, before they cost a TLS handshake, and of what is asked over them.
 //!
-//! Owns: the counts of open connections and the rates of new ones, for the node and for each address, and the bound
-//! on handshakes under way.
-//! Does not: close sockets, answer 429, nor limit messages or starts of an account.
-//! Called by: the listener for each connection, and the HTTP layer for clients behind a trusted proxy.
+//! Owns: the counts of open connections and the rates of new ones, for the node and for each address, the bound on
+//! handshakes under way, and ([`RequestLimits`]) the rates of requests and starts.
+//! Does not: close sockets, answer 429, nor limit the frames of a socket.
+//! Called by: the listener for each connection, and the HTTP layer for clients behind a trusted proxy and for each
+//! request.
 
 mod rate;
+mod requests;
 mod table;
+
+pub use requests::{Limited, RequestLimits};
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use self::rate::{Pace, Rate};
-use self::table::{Slot, Table};
+use self::table::{Over, Slot, Table};
 use super::address::{self, Addressing};
 use crate::config::Limits;
 use crate::telemetry::Refusal;
@@ -47,7 +51,7 @@ pub struct ConnectionGuard {
 #[derive(Debug)]
 pub struct ClientGuard {
     shared: Arc<Shared>,
-    slot: Slot,
+    slot: Slot<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -58,7 +62,7 @@ struct Shared {
     open: AtomicU32,
     rate: Rate,
     pace: Mutex<Pace>,
-    addresses: Table,
+    addresses: Table<IpAddr>,
     /// None is no limit.
     handshakes: Option<Arc<Semaphore>>,
 }
@@ -76,7 +80,7 @@ impl Admission {
         } else {
             limits.connections
         };
-        let address_rate = Rate::new(limits.handshakes_per_second_per_address, ADDRESS_BURST_SECONDS);
+        let address_rate = seconds_of(limits.handshakes_per_second_per_address, ADDRESS_BURST_SECONDS);
         let handshakes = usize::try_from(limits.handshakes)
             .unwrap_or(usize::MAX)
             .min(Semaphore::MAX_PERMITS);
@@ -85,7 +89,7 @@ impl Admission {
                 addressing,
                 connections,
                 open: AtomicU32::new(0),
-                rate: Rate::new(limits.handshakes_per_second, NODE_BURST_SECONDS),
+                rate: seconds_of(limits.handshakes_per_second, NODE_BURST_SECONDS),
                 pace: Mutex::default(),
                 addresses: Table::new(limits.connections_per_address, address_rate),
                 handshakes: (handshakes > 0).then(|| Arc::new(Semaphore::new(handshakes))),
@@ -104,9 +108,8 @@ impl Admission {
         let node = NodeSlot::take(&self.shared)?;
         let client = self.check_client(peer, now)?;
         let mut pace = self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.shared.rate.try_take(&mut pace, now) {
-            return Err(Refusal::NodeRate);
-        }
+        let taken = self.shared.rate.try_take(&mut pace, now);
+        taken.map_err(|_| Refusal::NodeRate)?;
         Ok(ConnectionGuard {
             node,
             _client: client,
@@ -128,7 +131,11 @@ impl Admission {
         if addresses.is_unlimited() || addressing.is_exempt(client) || addressing.is_trusted(client) {
             return Ok(None);
         }
-        let slot = addresses.try_enter(address::key(client), now)?;
+        let entered = addresses.try_enter(address::key(client), now);
+        let slot = entered.map_err(|over| match over {
+            Over::Limit => Refusal::AddressLimit,
+            Over::Rate => Refusal::AddressRate,
+        })?;
         Ok(Some(ClientGuard {
             shared: Arc::clone(&self.shared),
             slot,
@@ -186,6 +193,11 @@ impl Drop for NodeSlot {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A rate with so many seconds of it at once.
+fn seconds_of(per_second: u32, burst_seconds: u32) -> Rate {
+    Rate::new(per_second, per_second.saturating_mul(burst_seconds))
 }
 
 /// Connections that the process may have open: its open-files limit less a reserve, at least half of it.

@@ -92,6 +92,26 @@ impl Label for Refusal {
     }
 }
 
+/// The rate that a request broke (`usher_rate_limited_total`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateRule {
+    /// `limits.starts_per_second`
+    AccountStarts,
+    /// `limits.requests_per_second_per_address`
+    AddressRequests,
+    /// `limits.requests_per_second_per_token`
+    TokenRequests,
+}
+
+impl Label for RateRule {
+    const NAME: &'static str = "rule";
+    const VALUES: &'static [&'static str] = &["account_starts", "address_requests", "token_requests"];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// What became of an audited session (`usher_audit_sessions_total`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audit {

@@ -13,7 +13,7 @@ use super::instrument::{
     CounterFamily, Counters, Declare, HttpCounters, HttpTimes, TenantGauges, TimeFamily,
 };
 use super::process::Process;
-use super::{Admission, Audit, Handshake, Refusal};
+use super::{Admission, Audit, Handshake, RateRule, Refusal};
 
 /// 0.5 ms to 5 s: an undecided start is answered within 6 s.
 const ADMISSION_SECONDS: &[f64] = &[
@@ -112,6 +112,8 @@ metrics! {
     tickets_issued_total: IntCounter = ();
     /// Operators' calls that are not in the audit trail, because it could not be written.
     trail_failures_total: IntCounter = ();
+    /// Requests refused because they came too fast, by the rule that refused them.
+    rate_limited_total: Counters<RateRule> = ();
     /// Starts by outcome.
     admissions_total: Counters<Admission> = ();
     /// Time from a start's last byte to its decision, waiting in line excluded.
@@ -222,6 +224,7 @@ mod tests {
             "usher_sessions_active{tenant=\"main\"} 0",
             "usher_connections_open 0",
             "usher_heartbeats_total 0",
+            "usher_rate_limited_total{rule=\"account_starts\"} 0",
             "usher_admissions_total{outcome=\"provisional\"} 0",
             "usher_denials_total{rule=\"account\"} 0",
             "usher_connections_refused_total{reason=\"address_rate\"} 0",

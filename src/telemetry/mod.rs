@@ -16,7 +16,7 @@ mod trail;
 pub use instrument::{
     Counted, CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, TimeFamily, method_label,
 };
-pub use label::{Admission, Audit, Handshake, Label, Refusal};
+pub use label::{Admission, Audit, Handshake, Label, RateRule, Refusal};
 pub use logging::{LogError, LogHandle, init};
 pub use metrics::Metrics;
 pub use process::Process;

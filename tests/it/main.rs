@@ -28,6 +28,7 @@ mod leaving;
 mod lifecycle;
 mod nodes;
 mod operators;
+mod rates;
 mod redis_failover;
 mod redis_link;
 mod refusals;

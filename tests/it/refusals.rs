@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{Node, now, sign};
 
-/// Rows that need a proxy, a leaving node or an identity provider that does not answer.
+/// Rows that need a proxy, a rush (`rates`), a leaving node or an identity provider that does not answer.
 const ELSEWHERE: [(&str, &str); 3] = [
-    ("429", "too_many_requests"),
+    ("429", "rate_limited"),
     ("503", "draining"),
     ("503", "unavailable"),
 ];

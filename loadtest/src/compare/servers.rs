@@ -193,9 +193,11 @@ impl Yard {
             .dir
             .join(format!("node-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let (cert, key) = key.files(&self.dir);
-        // One socket beats faster than a player may; and a line for each request is not what is measured.
+        // One socket beats faster than a player may, one account starts more often, and a line for each request is not
+        // what is measured.
         let settings = format!(
-            "[tls]\ncert = {cert:?}\nkey = {key:?}\n[log]\naccess = false\n[limits]\nmessages_per_second = 0\n"
+            "[tls]\ncert = {cert:?}\nkey = {key:?}\n[log]\naccess = false\n[limits]\nmessages_per_second = 0\nstarts_per_second = 0\n\
+             requests_per_second_per_token = 0\n"
         );
         let made = fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("usher.toml"), settings));
         made.map_err(|error| format!("{}: {error}", dir.display()))?;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the arithmetic; one instant is the whole state of a token bucket.
 //! Does not: read the clock or lock.
-//! Called by: [`super::Admission`] for the node and [`super::table`] for each address.
+//! Called by: [`super::Admission`] for the node and [`super::table`] for each address, account and token.
 
 use std::time::Duration;
 
@@ -22,26 +22,33 @@ pub(super) struct Rate {
 pub(super) struct Pace(Option<Instant>);
 
 impl Rate {
-    /// `per_second` events, and `burst_seconds` times as many at once after a pause; 0 is no limit.
-    pub(super) fn new(per_second: u32, burst_seconds: u32) -> Self {
-        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
+    /// `per_second` events, and `burst` of them at once after a pause; 0 for either is no limit.
+    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+        let interval = Duration::from_secs(1)
+            .checked_div(per_second)
+            .filter(|_| burst > 0)
+            .unwrap_or_default();
         Self {
             interval,
-            burst: interval.saturating_mul(per_second.saturating_mul(burst_seconds)),
+            burst: interval.saturating_mul(burst),
         }
     }
 
     /// Counts one event, or refuses it, which costs nothing.
-    pub(super) fn try_take(&self, pace: &mut Pace, now: Instant) -> bool {
+    ///
+    /// # Errors
+    /// How long to wait until one is allowed again; never zero.
+    pub(super) fn try_take(&self, pace: &mut Pace, now: Instant) -> Result<(), Duration> {
         if self.interval.is_zero() {
-            return true;
+            return Ok(());
         }
         let full_at = pace.0.map_or(now, |full_at| full_at.max(now)) + self.interval;
-        let is_allowed = full_at - now <= self.burst;
-        if is_allowed {
-            pace.0 = Some(full_at);
+        let ahead = full_at - now;
+        if ahead > self.burst {
+            return Err(ahead - self.burst);
         }
-        is_allowed
+        pace.0 = Some(full_at);
+        Ok(())
     }
 
     /// Whether every event is allowed.
@@ -62,14 +69,16 @@ mod tests {
     use super::*;
 
     fn taken(rate: &Rate, pace: &mut Pace, now: Instant) -> usize {
-        (0..1_000).take_while(|_| rate.try_take(pace, now)).count()
+        (0..1_000)
+            .take_while(|_| rate.try_take(pace, now).is_ok())
+            .count()
     }
 
     #[test]
     fn a_burst_and_then_the_pace() {
         let start = Instant::now();
         for per_second in [1, 3, 7, 30] {
-            let rate = Rate::new(per_second, 10);
+            let rate = Rate::new(per_second, per_second * 10);
             let mut pace = Pace::default();
             let burst = per_second as usize * 10;
             assert_eq!(taken(&rate, &mut pace, start), burst);
@@ -88,9 +97,26 @@ mod tests {
     fn zero_is_no_limit_and_a_clock_behind_is_harmless() {
         let now = Instant::now();
         assert_eq!(taken(&Rate::new(0, 10), &mut Pace::default(), now), 1_000);
+        assert_eq!(taken(&Rate::new(10, 0), &mut Pace::default(), now), 1_000);
         let rate = Rate::new(1, 2);
         let mut pace = Pace::default();
-        assert!(rate.try_take(&mut pace, now + Duration::from_secs(5)));
-        assert!(!rate.try_take(&mut pace, now));
+        assert_eq!(rate.try_take(&mut pace, now + Duration::from_secs(5)), Ok(()));
+        assert_eq!(rate.try_take(&mut pace, now), Err(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_refused_one_is_told_when_to_come_back() {
+        let start = Instant::now();
+        let rate = Rate::new(4, 2);
+        let mut pace = Pace::default();
+        assert_eq!(taken(&rate, &mut pace, start), 2);
+        let wait = rate.try_take(&mut pace, start).err();
+        assert_eq!(wait, Some(Duration::from_millis(250)));
+        let almost = start + Duration::from_millis(249);
+        assert_eq!(rate.try_take(&mut pace, almost), Err(Duration::from_millis(1)));
+        assert_eq!(
+            rate.try_take(&mut pace, start + Duration::from_millis(250)),
+            Ok(())
+        );
     }
 }

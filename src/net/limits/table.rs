@@ -1,49 +1,58 @@
-//! What each address has open and how fast it came, in bounded memory.
+//! What each key (an address, an account, a token) has open and how fast it came, in bounded memory.
 //!
-//! Owns: one entry per address that matters now, and one shared by whatever does not fit.
-//! Does not: know exempt or trusted addresses.
-//! Called by: [`super::Admission`].
+//! Owns: one entry per key that matters now, and one shared by whatever does not fit.
+//! Does not: know exempt or trusted addresses, nor what a key stands for.
+//! Called by: [`super::Admission`] and [`super::RequestLimits`].
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::rate::{Pace, Rate};
-use crate::telemetry::Refusal;
 
-/// Addresses with an entry of their own; newcomers beyond share one, so that a flood from a million addresses
-/// costs megabytes and not the process.
+/// Keys with an entry of their own; newcomers beyond share one, so that a flood from a million addresses costs
+/// megabytes and not the process.
 const MAX_TRACKED: usize = 100_000;
-/// Entries looked at for each client that enters: more than one, so that the sweep outruns the growth.
+/// Entries looked at for each event that is counted: more than one, so that the sweep outruns the growth.
 const SWEPT_PER_ENTRY: usize = 4;
 
-/// The counts by address. One lock for all, held for well under a microsecond per connection: sharding it would
-/// still leave `order` to be locked each time.
+/// The counts by key. One lock for all, held for well under a microsecond per event: sharding it would still leave
+/// `order` to be locked each time.
 #[derive(Debug)]
-pub(super) struct Table {
-    /// Open at once per address; 0 is no limit.
+pub(super) struct Table<K> {
+    /// Open at once per key; 0 is no limit.
     limit: u32,
     rate: Rate,
     max_tracked: usize,
-    state: Mutex<State>,
+    state: Mutex<State<K>>,
 }
 
 /// Where a client is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
-    /// In the entry of this address, which stays while anything is open.
-    Own(IpAddr),
+pub(super) enum Slot<K> {
+    /// In the entry of this key, which stays while anything is open.
+    Own(K),
     /// In the shared entry.
     Overflow,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    entries: HashMap<IpAddr, Entry>,
+/// Which limit refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Too many are open.
+    Limit,
+    /// They come too fast.
+    Rate,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    entries: HashMap<K, Entry>,
     /// The keys of `entries`, each once, the next to be swept first.
-    order: VecDeque<IpAddr>,
+    order: VecDeque<K>,
     overflow: Entry,
 }
 
@@ -53,13 +62,17 @@ struct Entry {
     pace: Pace,
 }
 
-impl Table {
+impl<K: Copy + Eq + Hash> Table<K> {
     pub(super) fn new(limit: u32, rate: Rate) -> Self {
         Self {
             limit,
             rate,
             max_tracked: MAX_TRACKED,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                entries: HashMap::new(),
+                order: VecDeque::new(),
+                overflow: Entry::default(),
+            }),
         }
     }
 
@@ -68,30 +81,34 @@ impl Table {
         self.limit == 0 && self.rate.is_unlimited()
     }
 
-    /// Counts one more client of `key` (see [`crate::net::address::key`]), or refuses it, which changes nothing.
-    pub(super) fn try_enter(&self, key: IpAddr, now: Instant) -> Result<Slot, Refusal> {
+    /// Counts one event of `key` that is over at once, or refuses it, which changes nothing.
+    ///
+    /// # Errors
+    /// How long to wait until one is allowed again.
+    pub(super) fn try_take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        if self.rate.is_unlimited() {
+            return Ok(());
+        }
         let mut state = self.lock();
-        let State {
-            entries,
-            order,
-            overflow,
-        } = &mut *state;
-        sweep(entries, order, now);
-        if let Some(entry) = entries.get_mut(&key) {
-            self.admit(entry, now)?;
-            return Ok(Slot::Own(key));
+        let (entry, _) = state.entry(key, now, self.max_tracked);
+        self.rate.try_take(&mut entry.pace, now)
+    }
+
+    /// Counts one more client of `key`, which is open until [`Table::leave`], or refuses it, which changes nothing.
+    pub(super) fn try_enter(&self, key: K, now: Instant) -> Result<Slot<K>, Over> {
+        let mut state = self.lock();
+        let (entry, slot) = state.entry(key, now, self.max_tracked);
+        if self.limit > 0 && entry.open >= self.limit {
+            return Err(Over::Limit);
         }
-        if entries.len() >= self.max_tracked {
-            self.admit(overflow, now)?;
-            return Ok(Slot::Overflow);
-        }
-        order.push_back(key);
-        self.admit(entries.entry(key).or_default(), now)?;
-        Ok(Slot::Own(key))
+        let taken = self.rate.try_take(&mut entry.pace, now);
+        taken.map_err(|_| Over::Rate)?;
+        entry.open += 1;
+        Ok(slot)
     }
 
     /// Takes a client off the count again.
-    pub(super) fn leave(&self, slot: Slot) {
+    pub(super) fn leave(&self, slot: Slot<K>) {
         let mut state = self.lock();
         let entry = match slot {
             Slot::Own(key) => state.entries.get_mut(&key),
@@ -102,33 +119,37 @@ impl Table {
         }
     }
 
-    fn admit(&self, entry: &mut Entry, now: Instant) -> Result<(), Refusal> {
-        if self.limit > 0 && entry.open >= self.limit {
-            return Err(Refusal::AddressLimit);
-        }
-        if !self.rate.try_take(&mut entry.pace, now) {
-            return Err(Refusal::AddressRate);
-        }
-        entry.open += 1;
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Forgets those of the next few addresses that have nothing open and their whole burst back.
-fn sweep(entries: &mut HashMap<IpAddr, Entry>, order: &mut VecDeque<IpAddr>, now: Instant) {
-    for _ in 0..SWEPT_PER_ENTRY.min(order.len()) {
-        let Some(key) = order.pop_front() else { return };
-        if entries
-            .get(&key)
-            .is_some_and(|entry| entry.open > 0 || !entry.pace.is_full(now))
-        {
-            order.push_back(key);
-        } else {
-            entries.remove(&key);
+impl<K: Copy + Eq + Hash> State<K> {
+    /// Where `key` is counted, after a step of the sweep.
+    fn entry(&mut self, key: K, now: Instant, max_tracked: usize) -> (&mut Entry, Slot<K>) {
+        self.sweep(now);
+        if !self.entries.contains_key(&key) {
+            if self.entries.len() >= max_tracked {
+                return (&mut self.overflow, Slot::Overflow);
+            }
+            self.order.push_back(key);
+        }
+        (self.entries.entry(key).or_default(), Slot::Own(key))
+    }
+
+    /// Forgets those of the next few keys that have nothing open and their whole burst back.
+    fn sweep(&mut self, now: Instant) {
+        for _ in 0..SWEPT_PER_ENTRY.min(self.order.len()) {
+            let Some(key) = self.order.pop_front() else { return };
+            if self
+                .entries
+                .get(&key)
+                .is_some_and(|entry| entry.open > 0 || !entry.pace.is_full(now))
+            {
+                self.order.push_back(key);
+            } else {
+                self.entries.remove(&key);
+            }
         }
     }
 }
@@ -137,8 +158,7 @@ fn sweep(entries: &mut HashMap<IpAddr, Entry>, order: &mut VecDeque<IpAddr>, now
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
@@ -178,7 +198,7 @@ mod tests {
         let second = table.try_enter(ip(2), now).unwrap();
         assert_eq!(table.try_enter(ip(3), now), Ok(Slot::Overflow));
         assert_eq!(table.try_enter(ip(4), now), Ok(Slot::Overflow));
-        assert_eq!(table.try_enter(ip(5), now), Err(Refusal::AddressLimit));
+        assert_eq!(table.try_enter(ip(5), now), Err(Over::Limit));
         assert_eq!(
             table.try_enter(ip(1), now),
             Ok(Slot::Own(ip(1))),

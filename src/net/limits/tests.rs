@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::net::address::tests::addressing;
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         connections: 100,
         connections_per_address: 0,
@@ -16,6 +16,12 @@ fn limits() -> Limits {
         handshakes_per_second_per_address: 0,
         exempt_addresses: Vec::new(),
         handshake_timeout: Duration::from_secs(10),
+        starts_burst: 0,
+        starts_per_second: 0,
+        requests_per_second_per_address: 0,
+        requests_burst_per_address: 0,
+        requests_per_second_per_token: 0,
+        requests_burst_per_token: 0,
         messages_burst: 0,
         messages_per_second: 0,
     }
