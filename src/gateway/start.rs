@@ -1,4 +1,6 @@
 //! From the open socket to the grant: resume, acquire, ask, wait.
+//!
+//! Over 400 lines: one way with its refusals, told in order; none of its steps is used elsewhere.
 
 use std::time::Duration;
 

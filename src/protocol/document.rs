@@ -2,6 +2,8 @@
 //!
 //! Examples stand in fences ```` ```json server ````, ```` ```json player ```` and ```` ```json http ````; flows in
 //! ```` ```text ```` have lines that begin with `>` (player) or `<` (server).
+//!
+//! Over 400 lines: each table and example of the one document has its own check.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

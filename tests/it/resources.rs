@@ -184,17 +184,25 @@ async fn stalled_handshakes_keep_nobody_out() {
 async fn who_waits_for_the_node_is_not_cut_off() {
     let node = Node::with("[limits]\nhandshakes = 1\nhandshake_timeout = \"1s\"").await;
     let hello = client_hello(&node);
-    let mut before = Vec::new();
-    for _ in 0..8 {
-        let mut stream = TcpStream::connect(node.players).await.unwrap();
-        stream.write_all(&hello).await.unwrap();
-        before.push(stream);
+    let mut longest = Duration::ZERO;
+    // On a busy machine the player may come before the hellos are read.
+    for _ in 0..10 {
+        let mut before = Vec::new();
+        for _ in 0..8 {
+            let mut stream = TcpStream::connect(node.players).await.unwrap();
+            stream.write_all(&hello).await.unwrap();
+            before.push(stream);
+        }
+        let start = Instant::now();
+        let mut player = node.watch("good", "content=m").await;
+        assert_eq!(player.next().await["type"], "granted");
+        longest = longest.max(start.elapsed());
+        player.close(1000).await;
+        if longest > Duration::from_secs(1) {
+            return;
+        }
     }
-    let start = Instant::now();
-    let mut player = node.watch("good", "content=m").await;
-    assert_eq!(player.next().await["type"], "granted");
-    let took = start.elapsed();
-    assert!(took > Duration::from_secs(1), "it did not wait: {took:?}");
+    panic!("it never waited longer than the time-out: {longest:?}");
 }
 
 /// Half of them only listen to nothing and say nothing; the others ask for answers that they do not read.

@@ -1,7 +1,7 @@
 //! The servers that are compared, as processes of this machine.
 //!
 //! Owns: starting, weighing and ending each of them, a Redis for those that need one, and their certificates.
-//! Does not: load them. Called by: [`super::rows`].
+//! Does not: load them. Called by: [`super::rows`]. Over 400 lines: each server is started in its own way.
 
 use std::fs;
 use std::path::{Path, PathBuf};

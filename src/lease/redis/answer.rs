@@ -1,4 +1,5 @@
 //! What the scripts answer: one type for each script, read from JSON, and the model's types made of it.
+//! Over 400 lines: each type stands beside its reading, in the order of the scripts.
 
 use std::sync::Arc;
 
