@@ -21,9 +21,11 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, SessionId};
 use crate::protocol::server::Holder;
 use crate::telemetry::{LogHandle, Metrics};
+use crate::webhooks::Webhooks;
 
 use super::Api;
 use super::error::{self, ApiError};
+use super::webhooks;
 
 /// Accounts looked through for a list of all sessions.
 const MAX_ACCOUNTS: usize = 1_000_000;
@@ -36,6 +38,8 @@ pub struct Admin {
     pub log: Option<Arc<LogHandle>>,
     /// Host names by which the listener may be called.
     pub hosts: Vec<String>,
+    /// Who is told what happens.
+    pub webhooks: Arc<Webhooks>,
 }
 
 /// The routes of the admin listener.
@@ -50,6 +54,7 @@ pub fn admin_routes(admin: &Arc<Admin>) -> Router {
             "/v1/admin/accounts/{account}/sessions/{session}",
             delete(end_session),
         )
+        .route("/v1/admin/webhooks", get(webhooks::list))
         .route("/v1/admin/log", get(log_level).put(set_log_level))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

@@ -12,6 +12,7 @@ pub mod observe;
 mod pace;
 mod pages;
 mod watch;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -15,6 +15,7 @@ use super::jws::Jws;
 use super::keys::{Algorithm, Authority, Key, Kid, parse_public_pem};
 use super::own_key::OwnKey;
 use crate::config::{Auth, PemKey};
+use crate::outbound::Guard;
 
 /// Most signatures checked for one token.
 const MAX_TRIES: usize = 16;
@@ -38,6 +39,7 @@ impl Keyring {
         own: &OwnKey,
         secret: Option<Arc<hmac::Key>>,
         issuer: Option<&str>,
+        guard: &Guard,
     ) -> Result<Self, AuthError> {
         let issuer = || issuer.map(str::to_owned);
         let mut fixed = vec![Arc::new(own.verifying_key(Authority::full(issuer()))?)];
@@ -49,7 +51,8 @@ impl Keyring {
         }
         let mut sources = Vec::with_capacity(settings.jwks.len());
         for (i, jwks) in settings.jwks.iter().enumerate() {
-            sources.push(Source::new(jwks, issuer(), format!("auth.jwks[{i}]"))?);
+            let at = format!("auth.jwks[{i}]");
+            sources.push(Source::new(jwks, issuer(), at, guard.clone())?);
         }
         Ok(Self { fixed, sources })
     }

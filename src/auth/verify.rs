@@ -17,6 +17,7 @@ use super::jws::Jws;
 use super::keyring::Keyring;
 use super::own_key::OwnKey;
 use crate::config::{Auth, Secret};
+use crate::outbound::Guard;
 
 /// A shared secret below this is weaker than its HMAC (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
@@ -31,16 +32,16 @@ pub struct Verifier {
 
 impl Verifier {
     /// Reads every key that `settings` name, and makes the data directory's when none is configured. Key sets are
-    /// fetched later, when a token first needs them.
+    /// fetched later, when a token first needs them, from addresses that `guard` permits.
     ///
     /// # Errors
     /// [`AuthError::Setting`], naming the setting that cannot be used.
-    pub fn new(settings: &Auth, data_dir: &Path) -> Result<Self, AuthError> {
+    pub fn new(settings: &Auth, data_dir: &Path, guard: &Guard) -> Result<Self, AuthError> {
         let unless_empty = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
         let (iss, audience) = (unless_empty(&settings.issuer), unless_empty(&settings.audience));
         let own_key = Arc::new(OwnKey::load(&settings.signing_key, data_dir)?);
         let secret = shared_secret(&settings.hmac_secret);
-        let keyring = Keyring::load(settings, &own_key, secret.clone(), iss.as_deref())?;
+        let keyring = Keyring::load(settings, &own_key, secret.clone(), iss.as_deref(), guard)?;
         let signer = match secret {
             Some(secret) if settings.signing_key.as_os_str().is_empty() => Signer::Shared(secret),
             _ => Signer::Own(own_key.clone()),

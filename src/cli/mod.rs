@@ -13,7 +13,9 @@ mod admin_client;
 mod health;
 mod serve;
 mod sessions;
+mod table;
 mod token;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,6 +75,12 @@ enum Command {
     /// List or end the sessions of a running node
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Show who is told what happens, how far behind they are, and what could not be told
+    Webhooks {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask a running node whether it may take players
     Health {
         /// Print JSON
@@ -97,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Token(args) => token::run(&cli.settings, &args),
         Command::Certs => certs(&cli.settings),
         Command::Sessions(command) => sessions::run(&cli.settings, command),
+        Command::Webhooks { json } => webhooks::run(&cli.settings, json),
         Command::Health { json } => health::run(&cli.settings, json),
     };
     match result {

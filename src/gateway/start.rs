@@ -112,6 +112,9 @@ impl Session {
                     line_open,
                 } => {
                     self.count(Admission::Denied, took);
+                    if first {
+                        self.tell_refusal(RULE, holders.len());
+                    }
                     self.say_denied(line, refused, &holders, line_open, choice.id.as_deref())?;
                     if self.player.on_limit != Mode::Ask || !self.player.entitlement.may_ask {
                         return Err(Ending::Denied);

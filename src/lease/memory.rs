@@ -13,6 +13,7 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::account::{Account, Effects, Ground};
 use super::bucket::{Bucket, Step, Upkeep};
+use super::memory_journal::MemoryJournal;
 use super::model::{
     Acquire, Acquired, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed, Resume, Resumed,
 };
@@ -25,6 +26,8 @@ pub const BUCKETS: u16 = 32;
 pub struct Memory {
     buckets: Vec<Mutex<Bucket>>,
     mailbox: Arc<dyn Mailbox>,
+    /// Where facts go; none: nobody reads them.
+    journal: Option<Arc<MemoryJournal>>,
     /// The wall clock at the start, moved on by the monotonic clock: it never jumps.
     started: (SystemTime, Instant),
 }
@@ -36,11 +39,21 @@ impl Memory {
         let mut store = Self {
             buckets: Vec::new(),
             mailbox,
+            journal: None,
             started: (SystemTime::now(), Instant::now()),
         };
         let step = store.now();
         store.buckets = (0..BUCKETS).map(|_| Mutex::new(Bucket::open(&step))).collect();
         store
+    }
+
+    /// The same, with its facts kept in this journal.
+    #[must_use]
+    pub fn recording(self, journal: Arc<MemoryJournal>) -> Self {
+        Self {
+            journal: Some(journal),
+            ..self
+        }
     }
 
     fn now(&self) -> Step {
@@ -77,6 +90,9 @@ impl Memory {
     }
 
     fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<usize>) {
+        if let Some(journal) = &self.journal {
+            journal.add(self.bucket(key), key, &effects.facts);
+        }
         for look in &effects.looks {
             self.mailbox.look(key, look.owner, look.session);
         }

@@ -9,9 +9,11 @@ pub mod account;
 pub mod bucket;
 mod clock;
 mod ended;
+pub mod journal;
 mod keeper;
 pub mod locals;
 pub mod memory;
+pub mod memory_journal;
 pub mod model;
 #[cfg(test)]
 mod model_check;

@@ -45,7 +45,9 @@ const SCRIPT_SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 /// The scripts that Redis is asked to run.
-const SCRIPTS: &[&str] = &["renew", "acquire", "resume", "release", "mark", "audit", "list"];
+const SCRIPTS: &[&str] = &[
+    "renew", "acquire", "resume", "release", "mark", "audit", "list", "webhooks",
+];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
     "closed",
@@ -152,6 +154,14 @@ metrics! {
     redis_errors_total: CounterFamily = ("kind", &["unavailable", "refused"]);
     /// Time from asking Redis to run a script to its answer or failure.
     redis_duration_seconds: TimeFamily = ("script", SCRIPTS, SCRIPT_SECONDS);
+    /// Deliveries of webhooks by outcome; `missed`: the event stream lost entries that a receiver had not been told.
+    webhook_deliveries_total: CounterFamily = ("outcome", &["delivered", "failed", "refused", "dead", "missed"]);
+    /// How long the oldest event waits that a receiver of webhooks is to be told, of those that this node tells.
+    webhook_lag_seconds: Gauge = ();
+    /// Dead letters of all receivers so far, as the store counts them: the same on every node.
+    webhook_dead_letters: IntGauge = ();
+    /// Refusals that this node could not keep for webhooks: too many at once, or the store was away.
+    webhook_refusals_lost_total: IntCounter = ();
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];
 }

@@ -11,6 +11,7 @@
 mod chromium;
 mod harness;
 mod raw;
+mod receiver;
 mod redis_servers;
 mod stage;
 
@@ -37,3 +38,4 @@ mod silence;
 mod store_contract;
 mod store_twins;
 mod tokens;
+mod webhooks;
