@@ -3,6 +3,7 @@
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
 
+mod arbiter;
 mod reload;
 
 use std::net::SocketAddr;
@@ -23,30 +24,23 @@ use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
 use crate::config::Config;
-use crate::gateway::registry::Registry;
 use crate::gateway::{Gateway, Timing, drain};
-use crate::lease::memory::{self, Memory};
 use crate::lease::policy::Policy;
-use crate::lease::redis::Link;
-use crate::lease::redis::mail::Mail;
-use crate::lease::redis::store::{Layout, RedisStore};
 use crate::lease::service::Service;
-use crate::lease::store::{Store, StoreError};
-use crate::lease::tenure::LEASE;
+use crate::lease::store::StoreError;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
 use crate::net::{devcert, tls};
+use crate::outbound::Guard;
 use crate::protocol::id::OwnerId;
 use crate::telemetry::{AuditTrail, LogHandle, Metrics};
+use crate::webhooks::Webhooks;
 
 /// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
-
-/// In the data directory of a node without Redis: what operators decided about accounts.
-const STANDINGS_FILE: &str = "standings.json";
 
 /// Why a node does not start or reload.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +72,7 @@ pub struct Node {
     stop_admin: watch::Sender<bool>,
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Node {
@@ -95,7 +90,14 @@ impl Node {
         report_expiry(&metrics, &certificates);
         let addressing = Arc::new(Addressing::new(&config.listen, &config.limits));
         let owner = OwnerId::generate();
-        let (store, registry) = open_store(&config, owner, &metrics).await?;
+        let arbiter::Arbiter {
+            store,
+            registry,
+            journal,
+        } = arbiter::open(&config, owner, &metrics)?;
+        let guard = Guard::new(&config.outbound.allowed_private);
+        let told = Webhooks::new(&config.webhooks, &guard, journal, owner, Arc::clone(&metrics));
+        let webhooks = told.map_err(|error| AppError::Settings(error.to_string()))?;
         let lease = Service::new(
             owner,
             store,
@@ -111,6 +113,7 @@ impl Node {
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
             metrics: Arc::clone(&metrics),
+            refusals: webhooks.refusals(),
             tasks: TaskTracker::new(),
         });
         gateway.count_rules(&gateway.policy.load());
@@ -143,8 +146,10 @@ impl Node {
             stop_admin: watch::Sender::new(false),
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
+            webhooks,
         };
         node.serve(players, admin)?;
+        node.webhooks.mark().await;
         match node.gateway.lease.begin().await {
             Err(StoreError::Foreign(found)) => {
                 let here = node.config.redis.buckets;
@@ -156,6 +161,7 @@ impl Node {
             Ok(()) => {}
         }
         node.maintain();
+        node.webhooks.start();
         Ok(node)
     }
 
@@ -188,6 +194,7 @@ impl Node {
             trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
                 .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
+            webhooks: Arc::clone(&self.webhooks),
         });
         let timeout = self.config.limits.handshake_timeout;
         let (routes, tasks) = (routes(admin_routes(&shared)), self.connections.clone());
@@ -241,52 +248,22 @@ impl Node {
         for task in &self.upkeep {
             task.abort();
         }
+        self.webhooks.stop().await;
         self.gateway.lease.farewell().await;
         tracing::info!(sessions = told, finished, "drained");
     }
-}
-
-/// The arbiter of slots, and the registry that hears its word.
-async fn open_store(
-    config: &Config,
-    owner: OwnerId,
-    metrics: &Arc<Metrics>,
-) -> Result<(Arc<dyn Store>, Arc<Registry>), AppError> {
-    if config.redis.url.is_empty() {
-        let registry = Arc::new(Registry::new(memory::BUCKETS));
-        let file = config.data.dir.join(STANDINGS_FILE);
-        let memory = Memory::new(registry.clone()).keeping(file.clone());
-        let memory = memory.map_err(|error| AppError::Machine(format!("{}: {error}", file.display())))?;
-        return Ok((Arc::new(memory), registry));
-    }
-    let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
-    let registry = Arc::new(Registry::new(buckets));
-    let mail = Mail::new(registry.clone(), owner);
-    let alarm = mail.alarm();
-    let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);
-    let link = Link::open(&config.redis, Arc::clone(metrics), deliver)
-        .map_err(|error| AppError::Settings(error.to_string()))?;
-    let recovery = config.redis.recovery;
-    let layout = Layout {
-        prefix: config.redis.prefix.clone(),
-        buckets,
-        events: config.redis.events,
-        // A strict recovery waits a whole lease for nodes that stalled (rule 5).
-        halves: if config.outage.strict {
-            (LEASE, recovery)
-        } else {
-            (recovery / 2, recovery / 2)
-        },
-    };
-    let store = RedisStore::new(link, layout, owner, alarm);
-    Ok((Arc::new(store), registry))
 }
 
 /// What needs files: keys and certificates.
 fn prepare(config: &Config) -> Result<(Arc<Verifier>, Arc<Certificates>), AppError> {
     std::fs::create_dir_all(&config.data.dir)
         .map_err(|error| AppError::Machine(format!("{}: {error}", config.data.dir.display())))?;
-    let verifier = Verifier::new(&config.auth, &config.data.dir).map_err(failed("auth"))?;
+    let verifier = Verifier::new(
+        &config.auth,
+        &config.data.dir,
+        &Guard::new(&config.outbound.allowed_private),
+    )
+    .map_err(failed("auth"))?;
     if config.tickets.enabled
         && !config.redis.url.is_empty()
         && config.auth.signing_key.as_os_str().is_empty()

@@ -11,9 +11,11 @@
 //! | [`app`] | the only place that wires the rooms together |
 //! | [`api`] | HTTP routes and the one error shape; `api::watch` turns a request into a player |
 //! | [`gateway`] | one task per player, from its first frame to its last; leaving a node |
+//! | [`webhooks`] | telling servers of others what was started, refused and ended |
 //! | [`net`] | listeners, TLS, limits on strangers, and getting the raw stream back from hyper |
 //! | [`lease`] | who may play: pure rules, the store interface, its memory twin |
 //! | [`auth`] | verifying and issuing tokens, keys |
+//! | [`outbound`] | calling servers of others: which addresses, within which bounds |
 //! | [`protocol`] | messages, close codes, ids: pure |
 //! | [`telemetry`] | metrics and logs |
 //! | [`config`] | typed settings; `default.toml` is their manual |
@@ -28,6 +30,9 @@
 //! of the handshake stays in memory. `gateway::start` asks the store for a slot; `gateway::play` is the steady
 //! state, in which frames only touch `gateway::line`; `gateway::ending` frees the slot, or `gateway::park` keeps
 //! it for a resume.
+//!
+//! What starts and ends leaves a fact in the store; `webhooks` reads these facts (`lease::journal`) and tells them,
+//! on tasks of its own.
 
 pub mod api;
 pub mod app;
@@ -37,5 +42,7 @@ pub mod config;
 pub mod gateway;
 pub mod lease;
 pub mod net;
+pub mod outbound;
 pub mod protocol;
 pub mod telemetry;
+pub mod webhooks;

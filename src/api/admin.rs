@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::telemetry::{AuditTrail, LogHandle, Metrics};
+use crate::webhooks::Webhooks;
 
 use super::Api;
 use super::accounts;
@@ -23,6 +24,7 @@ use super::body::read_json;
 use super::error::{self, ApiError};
 use super::operator::{require_node_operator, require_operator, told};
 use super::page::{Page, PageQuery};
+use super::webhooks;
 
 /// An operator's body must come within this time.
 pub(super) const BODY: Duration = Duration::from_secs(5);
@@ -37,6 +39,8 @@ pub struct Admin {
     pub trail: AuditTrail,
     /// Host names by which the listener may be called.
     pub hosts: Vec<String>,
+    /// Who is told what happens.
+    pub webhooks: Arc<Webhooks>,
 }
 
 /// The routes of the admin listener.
@@ -45,6 +49,7 @@ pub fn admin_routes(admin: &Arc<Admin>) -> Router {
         .route("/v1/admin/sessions", get(accounts::list_all))
         .route("/v1/admin/log", get(log_level).put(set_log_level))
         .route("/v1/admin/trail", get(trail))
+        .route("/v1/admin/webhooks", get(webhooks::list))
         .route_layer(from_fn(require_node_operator));
     let operators = Router::new()
         .route("/v1/admin/accounts/{account}", get(accounts::show))

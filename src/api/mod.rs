@@ -17,6 +17,7 @@ mod page;
 mod pages;
 mod ticket;
 mod watch;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

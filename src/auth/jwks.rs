@@ -16,6 +16,7 @@ use super::fetch::Fetcher;
 use super::jwk::parse_set;
 use super::keys::{Authority, Key};
 use crate::config::Jwks;
+use crate::outbound::Guard;
 
 /// Least time between the starts of two refreshes, whatever tokens come in and however the last one ended.
 pub(crate) const FLOOR: Duration = Duration::from_secs(10);
@@ -48,13 +49,14 @@ impl Source {
         settings: &Jwks,
         default_issuer: Option<String>,
         at: String,
+        guard: Guard,
     ) -> Result<Arc<Self>, AuthError> {
         let issuer = Some(settings.issuer.clone())
             .filter(|i| !i.is_empty())
             .or(default_issuer);
         let authority = Authority::from_settings(&at, issuer, &settings.tenants, &settings.scopes)?;
         Ok(Arc::new(Self {
-            fetcher: Fetcher::new(settings, &at)?,
+            fetcher: Fetcher::new(settings, &at, guard)?,
             at,
             authority: Arc::new(authority),
             refresh_after: settings.refresh,

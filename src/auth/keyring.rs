@@ -15,6 +15,7 @@ use super::jwks::Source;
 use super::jws::Jws;
 use super::keys::{Algorithm, Authority, Key, Kid, parse_public_pem};
 use crate::config::{Auth, PemKey};
+use crate::outbound::Guard;
 
 /// Most signatures checked for one token.
 const MAX_TRIES: usize = 16;
@@ -40,6 +41,7 @@ impl Keyring {
         own: Vec<Arc<Key>>,
         secret: Option<Arc<hmac::Key>>,
         issuer: Option<&str>,
+        guard: &Guard,
     ) -> Result<Self, AuthError> {
         let issuer = || issuer.map(str::to_owned);
         let mut fixed = Vec::new();
@@ -51,7 +53,8 @@ impl Keyring {
         }
         let mut sources = Vec::with_capacity(settings.jwks.len());
         for (i, jwks) in settings.jwks.iter().enumerate() {
-            sources.push(Source::new(jwks, issuer(), format!("auth.jwks[{i}]"))?);
+            let at = format!("auth.jwks[{i}]");
+            sources.push(Source::new(jwks, issuer(), at, guard.clone())?);
         }
         Ok(Self {
             own: ArcSwap::from_pointee(own),

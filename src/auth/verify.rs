@@ -20,6 +20,7 @@ use super::own_key::OwnKey;
 use super::signing::Signing;
 use super::ticket::{self, Ticket};
 use crate::config::{Auth, Secret};
+use crate::outbound::Guard;
 
 /// A shared secret below this is weaker than its HMAC (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
@@ -34,16 +35,22 @@ pub struct Verifier {
 
 impl Verifier {
     /// Reads every key that `settings` name, and makes the data directory's when none is configured. Key sets are
-    /// fetched later, when a token first needs them.
+    /// fetched later, when a token first needs them, from addresses that `guard` permits.
     ///
     /// # Errors
     /// [`AuthError::Setting`], naming the setting that cannot be used.
-    pub fn new(settings: &Auth, data_dir: &Path) -> Result<Self, AuthError> {
+    pub fn new(settings: &Auth, data_dir: &Path, guard: &Guard) -> Result<Self, AuthError> {
         let unless_empty = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
         let secret = shared_secret(&settings.hmac_secret);
         let signing = Signing::load(settings, data_dir, secret.clone())?;
         let issuer = unless_empty(&settings.issuer);
-        let keyring = Keyring::load(settings, signing.keys.clone(), secret.clone(), issuer.as_deref())?;
+        let keyring = Keyring::load(
+            settings,
+            signing.keys.clone(),
+            secret.clone(),
+            issuer.as_deref(),
+            guard,
+        )?;
         Ok(Self {
             keyring,
             audience: unless_empty(&settings.audience),

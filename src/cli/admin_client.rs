@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::app::addresses_file;
 use crate::auth::{Grant, Scope, Verifier};
 use crate::config::Config;
+use crate::outbound::Guard;
 
 use super::{Failure, Settings};
 
@@ -67,7 +68,12 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Value), Failure> {
-        let verifier = Verifier::new(&self.config.auth, &self.config.data.dir).map_err(Failure::other)?;
+        let verifier = Verifier::new(
+            &self.config.auth,
+            &self.config.data.dir,
+            &Guard::new(&self.config.outbound.allowed_private),
+        )
+        .map_err(Failure::other)?;
         let scopes = Some([Scope::Operator].into_iter().collect());
         let token = verifier
             .issue(&Grant {

@@ -14,7 +14,9 @@ mod admin_client;
 mod health;
 mod serve;
 mod sessions;
+mod table;
 mod token;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,6 +79,12 @@ enum Command {
     /// Block, unblock or limit accounts
     #[command(subcommand)]
     Accounts(accounts::AccountsCommand),
+    /// Show who is told what happens, how far behind they are, and what could not be told
+    Webhooks {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask a running node whether it may take players
     Health {
         /// Print JSON
@@ -102,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Certs => certs(&cli.settings),
         Command::Sessions(command) => sessions::run(&cli.settings, command),
         Command::Accounts(command) => accounts::run(&cli.settings, command),
+        Command::Webhooks { json } => webhooks::run(&cli.settings, json),
         Command::Health { json } => health::run(&cli.settings, json),
     };
     match result {

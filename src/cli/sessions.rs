@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin_client::AdminClient;
-use super::{Failure, Settings, block_on};
+use super::{Failure, Settings, block_on, table};
 
 /// Sessions asked for at once.
 const PAGE: usize = 100;
@@ -147,29 +147,9 @@ fn print_table(items: &[Value]) {
         .iter()
         .map(|item| COLUMNS.map(|(_, key)| printable(&item[key])))
         .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0).max(COLUMNS[column].0.len())
-    };
-    let line = |cells: [&str; 7]| {
-        let padded = cells
-            .iter()
-            .enumerate()
-            .map(|(column, cell)| format!("{cell:<width$}", width = width(column)));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
-    };
-    line(COLUMNS.map(|(title, _)| title));
-    for row in &rows {
-        line([0, 1, 2, 3, 4, 5, 6].map(|column| row[column].as_str()));
-    }
+    table::print(COLUMNS.map(|(title, _)| title), &rows);
 }
 
-/// A player chose these texts: what could steer a terminal is not printed.
 fn printable(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_default()
-        .chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect()
+    table::printable(value.as_str().unwrap_or_default())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::auth::{Grant, Scope, Scopes, Verifier};
+use crate::outbound::Guard;
 
 use super::{Failure, Settings};
 
@@ -38,8 +39,12 @@ pub(super) struct TokenArgs {
 
 pub(super) fn run(settings: &Settings, args: &TokenArgs) -> Result<(), Failure> {
     let config = settings.load()?;
-    let verifier = Verifier::new(&config.auth, &config.data.dir)
-        .map_err(|error| Failure::Settings(error.to_string()))?;
+    let verifier = Verifier::new(
+        &config.auth,
+        &config.data.dir,
+        &Guard::new(&config.outbound.allowed_private),
+    )
+    .map_err(|error| Failure::Settings(error.to_string()))?;
     let scopes = (!args.scope.is_empty()).then(|| args.scope.iter().copied().collect::<Scopes>());
     let grant = Grant {
         tenant: args.tenant.clone(),

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+/// What a secret looks like from outside.
+const MASK: &str = "***";
+
 /// A secret setting or credential. `Debug` and serialisation mask it, so that neither a log line nor
 /// `check-config` can leak it.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -15,6 +18,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this is what [`fmt::Debug`] and serialisation show of a secret: a printed configuration holds none.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.0 == MASK
     }
 
     /// Whether the secret is unset.
@@ -38,6 +47,6 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(if self.0.is_empty() { "" } else { "***" })
+        to.serialize_str(if self.0.is_empty() { "" } else { MASK })
     }
 }

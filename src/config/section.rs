@@ -3,12 +3,16 @@
 //! Over 400 lines: the one list of all keys, data without a rule.
 //!
 //! Every key has its default in `default.toml`, so no struct here carries one in code.
+//!
+//! Over 400 lines: one struct after the other, without logic.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +53,10 @@ pub struct Config {
     pub redis: Redis,
     /// What happens while Redis is away.
     pub outage: Outage,
+    /// Calls to servers of others.
+    pub outbound: Outbound,
+    /// Telling them what happens.
+    pub webhooks: Webhooks,
     /// Protection against strangers.
     pub limits: Limits,
     /// Leaving without breaking plays.
@@ -320,6 +328,104 @@ pub enum Admit {
     Local,
     /// Nobody: new players are refused.
     Refuse,
+}
+
+/// `[outbound]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Outbound {
+    /// Networks that are not public and may be called all the same.
+    pub allowed_private: Vec<IpNet>,
+}
+
+/// `[webhooks]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Webhooks {
+    /// Pause after the first failure of a delivery; it doubles with each further one.
+    #[serde(with = "super::section::duration")]
+    pub retry_first: Duration,
+    /// The longest pause.
+    #[serde(with = "super::section::duration")]
+    pub retry_most: Duration,
+    /// An event that is older than this when its delivery fails becomes a dead letter.
+    #[serde(with = "super::section::duration")]
+    pub give_up: Duration,
+    /// Tries of an event that the receiver refuses (4xx) before it becomes a dead letter.
+    pub refused_tries: u32,
+    /// Deliveries under way at once, for each receiver on each node.
+    pub concurrency: u32,
+    /// Refusals kept per bucket until they are told.
+    pub refusals: u32,
+    /// Dead letters kept per bucket.
+    pub dead_letters: u32,
+    /// Without Redis: facts kept per bucket, in memory.
+    pub journal: u32,
+    /// Who is told, by name.
+    pub receivers: BTreeMap<String, Receiver>,
+}
+
+/// `[webhooks.receivers.<name>]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Receiver {
+    /// `https://..`
+    pub url: String,
+    /// `whsec_` and 24 to 64 bytes in base64: signs every delivery.
+    pub secret: Secret,
+    /// What it is told.
+    #[serde(default = "all_events")]
+    pub events: Vec<Event>,
+    /// Tenants whose events it is told; `*` for all.
+    #[serde(default = "main_tenant")]
+    pub tenants: Vec<String>,
+    /// PEM file of the CA that signs the URL's certificate; empty: the system's.
+    #[serde(default)]
+    pub ca: PathBuf,
+    /// The longest wait for one answer.
+    #[serde(default = "receiver_timeout", with = "super::section::duration")]
+    pub timeout: Duration,
+}
+
+/// What a receiver can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Event {
+    /// A session took a slot.
+    #[serde(rename = "session.started")]
+    Started,
+    /// A start was refused.
+    #[serde(rename = "session.refused")]
+    Refused,
+    /// A session ended.
+    #[serde(rename = "session.ended")]
+    Ended,
+}
+
+impl Event {
+    /// The name in the configuration and in a delivery.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Started => "session.started",
+            Self::Refused => "session.refused",
+            Self::Ended => "session.ended",
+        }
+    }
+}
+
+fn all_events() -> Vec<Event> {
+    vec![Event::Started, Event::Refused, Event::Ended]
+}
+
+fn receiver_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+impl Receiver {
+    /// The bytes of the secret; none when it is not one (Standard Webhooks specification, "Signature scheme").
+    #[must_use]
+    pub fn key(&self) -> Option<Vec<u8>> {
+        let text = self.secret.expose().strip_prefix("whsec_")?;
+        let key = STANDARD.decode(text).ok()?;
+        (24..=64).contains(&key.len()).then_some(key)
+    }
 }
 
 /// `[limits]`; 0 switches one off.

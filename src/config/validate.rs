@@ -13,7 +13,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Redis, RedisServers, rules_validate};
+use super::{Config, Redis, RedisServers, Webhooks, rules_validate};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -46,6 +46,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     slots(config, &mut found);
     rules_validate::check(config, &mut found);
     redis(&config.redis, &mut found);
+    webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);
     drain(config, &mut found);
     aids(config, &mut found);
@@ -292,6 +293,51 @@ fn redis(redis: &Redis, found: &mut Problems) {
     found.range("redis.events", redis.events, 100..=1_000_000);
     // Each half must see a renewal of every node (rule 5).
     found.span("redis.recovery", redis.recovery, 5 * SECOND..=MINUTE);
+}
+
+fn webhooks(webhooks: &Webhooks, found: &mut Problems) {
+    found.span(
+        "webhooks.retry_first",
+        webhooks.retry_first,
+        SECOND / 100..=MINUTE,
+    );
+    found.span("webhooks.retry_most", webhooks.retry_most, SECOND / 100..=HOUR);
+    let ordered = webhooks.retry_first <= webhooks.retry_most;
+    found.check(
+        "webhooks.retry_most",
+        ordered,
+        "must not be shorter than webhooks.retry_first",
+    );
+    found.span("webhooks.give_up", webhooks.give_up, SECOND..=30 * DAY);
+    found.range("webhooks.refused_tries", webhooks.refused_tries, 1..=100);
+    found.range("webhooks.concurrency", webhooks.concurrency, 1..=1000);
+    found.range("webhooks.refusals", webhooks.refusals, 10..=1_000_000);
+    found.range("webhooks.dead_letters", webhooks.dead_letters, 10..=100_000);
+    found.range("webhooks.journal", webhooks.journal, 10..=1_000_000);
+    for (name, receiver) in &webhooks.receivers {
+        let path = super::keys::join("webhooks.receivers", name);
+        let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        let named = (1..=32).contains(&name.len()) && name.chars().all(of_name);
+        found.check(&path, named, "must be named by 1 to 32 of a-z, 0-9, - and _");
+        let https = receiver.url.parse::<Uri>().is_ok_and(|url| {
+            url.scheme_str() == Some("https") && url.host().is_some_and(|host| !host.is_empty())
+        });
+        found.check(format_args!("{path}.url"), https, "must be https://..");
+        let rule = "must be whsec_ and 24 to 64 bytes in base64";
+        // What check-config prints can be checked again; a node refuses to start with it.
+        let formed = receiver.key().is_some() || receiver.secret.is_masked();
+        found.check(format_args!("{path}.secret"), formed, rule);
+        let some = !receiver.events.is_empty();
+        found.check(format_args!("{path}.events"), some, "must not be empty");
+        let named = !receiver.tenants.is_empty() && receiver.tenants.iter().all(|tenant| !tenant.is_empty());
+        let rule = "must name at least one tenant, or *";
+        found.check(format_args!("{path}.tenants"), named, rule);
+        found.span(
+            format_args!("{path}.timeout"),
+            receiver.timeout,
+            SECOND / 10..=MINUTE,
+        );
+    }
 }
 
 fn limits(config: &Config, found: &mut Problems) {

@@ -11,6 +11,7 @@ mod line;
 mod park;
 mod play;
 pub mod player;
+mod refusal;
 pub mod registry;
 pub mod seat;
 mod session;
@@ -30,6 +31,7 @@ use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::net::stream::Handover;
 use crate::telemetry::Metrics;
+use crate::webhooks::refusals::Refusals;
 
 use player::Player;
 use registry::Registry;
@@ -53,6 +55,8 @@ pub struct Gateway {
     pub verifier: Arc<Verifier>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where refusals go that somebody wants to be told; none: nobody.
+    pub refusals: Option<Refusals>,
     /// Counts every session's task, so that a drain can wait for all.
     pub tasks: TaskTracker,
 }

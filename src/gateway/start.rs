@@ -120,6 +120,9 @@ impl Session {
                 } => {
                     self.operators_limit = limit;
                     self.count(Admission::Denied, took);
+                    if first {
+                        self.tell_refusal(&refusal);
+                    }
                     let denial = (refused, &refusal, line_open);
                     self.say_denied(line, denial, &holders, choice.id.as_deref())?;
                     if self.player.on_limit != Mode::Ask || !self.player.entitlement.may_ask {

@@ -15,6 +15,7 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::account::{Account, Effects, Ground};
 use super::bucket::{Bucket, Step, Upkeep};
+use super::memory_journal::MemoryJournal;
 use super::model::{
     Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed,
     Resume, Resumed, Standing, Switch, Switched,
@@ -31,6 +32,8 @@ pub struct Memory {
     mailbox: Arc<dyn Mailbox>,
     /// Where operators' decisions outlive the process.
     standings: Option<Standings>,
+    /// Where facts go; none: nobody reads them.
+    journal: Option<Arc<MemoryJournal>>,
     /// The wall clock at the start, moved on by the monotonic clock: it never jumps.
     started: (SystemTime, Instant),
 }
@@ -43,6 +46,7 @@ impl Memory {
             buckets: Vec::new(),
             mailbox,
             standings: None,
+            journal: None,
             started: (SystemTime::now(), Instant::now()),
         };
         let step = store.now();
@@ -70,6 +74,15 @@ impl Memory {
         }
         self.standings = Some(standings);
         Ok(self)
+    }
+
+    /// The same, with its facts kept in this journal.
+    #[must_use]
+    pub fn recording(self, journal: Arc<MemoryJournal>) -> Self {
+        Self {
+            journal: Some(journal),
+            ..self
+        }
     }
 
     fn now(&self) -> Step {
@@ -106,6 +119,9 @@ impl Memory {
     }
 
     fn tell(&self, key: &AccountKey, effects: &Effects, used: Option<u32>) {
+        if let Some(journal) = &self.journal {
+            journal.add(self.bucket(key), key, &effects.facts);
+        }
         for look in &effects.looks {
             self.mailbox.look(key, look.owner, look.session);
         }

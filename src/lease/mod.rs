@@ -13,9 +13,11 @@ mod clock;
 mod ended;
 pub mod group;
 mod inquiry;
+pub mod journal;
 mod keeper;
 pub mod locals;
 pub mod memory;
+pub mod memory_journal;
 pub mod model;
 #[cfg(test)]
 mod model_check;

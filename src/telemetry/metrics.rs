@@ -46,7 +46,7 @@ const SCRIPT_SECONDS: &[f64] = &[
 ];
 /// The scripts that Redis is asked to run.
 const SCRIPTS: &[&str] = &[
-    "renew", "acquire", "resume", "switch", "release", "mark", "decide", "audit", "list",
+    "renew", "acquire", "resume", "switch", "release", "mark", "decide", "audit", "list", "webhooks",
 ];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
@@ -158,6 +158,14 @@ metrics! {
     redis_errors_total: CounterFamily = ("kind", &["unavailable", "refused"]);
     /// Time from asking Redis to run a script to its answer or failure.
     redis_duration_seconds: TimeFamily = ("script", SCRIPTS, SCRIPT_SECONDS);
+    /// Deliveries of webhooks by outcome; `missed`: the event stream lost entries that a receiver had not been told.
+    webhook_deliveries_total: CounterFamily = ("outcome", &["delivered", "failed", "refused", "dead", "missed"]);
+    /// How long the oldest event waits that a receiver of webhooks is to be told, of those that this node tells.
+    webhook_lag_seconds: Gauge = ();
+    /// Dead letters of all receivers so far, as the store counts them: the same on every node.
+    webhook_dead_letters: IntGauge = ();
+    /// Refusals that this node could not keep for webhooks: too many at once, or the store was away.
+    webhook_refusals_lost_total: IntCounter = ();
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];
 }

@@ -11,6 +11,7 @@
 mod chromium;
 mod harness;
 mod raw;
+mod receiver;
 mod redis_servers;
 mod stage;
 
@@ -43,3 +44,4 @@ mod store_twins;
 mod ticket_examples;
 mod tickets;
 mod tokens;
+mod webhooks;

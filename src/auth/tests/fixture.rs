@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::auth::Verifier;
 use crate::config::{Auth, PemKey, Secret};
+use crate::outbound::Guard;
 
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -228,5 +229,5 @@ pub(crate) fn verifier(dir: &TempDir) -> Verifier {
         ],
         ..no_settings()
     };
-    Verifier::new(&settings, dir.path()).unwrap()
+    Verifier::new(&settings, dir.path(), &Guard::default()).unwrap()
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::fixture::{ED25519, P256, RSA, SECRET, TempDir, claims, no_settings, pem_key, verifier};
 use crate::auth::{AuthError, Grant, Rejected, Scope, Scopes, Verifier};
 use crate::config::{Auth, Secret};
+use crate::outbound::Guard;
 
 fn shared_token(header: &Header, changes: serde_json::Value) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
@@ -129,7 +130,7 @@ async fn what_is_issued_is_believed() {
         ..Grant::new("account-1", Duration::from_secs(60))
     };
     for (algorithm, settings) in cases {
-        let verifier = Verifier::new(&settings, dir.path()).unwrap();
+        let verifier = Verifier::new(&settings, dir.path(), &Guard::default()).unwrap();
         let token = verifier.issue(&grant).unwrap();
         let header = jsonwebtoken::decode_header(token.expose()).unwrap();
         assert_eq!(format!("{:?}", header.alg), algorithm);
@@ -154,9 +155,9 @@ async fn what_is_issued_is_believed() {
 #[tokio::test]
 async fn the_own_key_needs_no_kid_and_outlives_a_restart() {
     let dir = TempDir::new();
-    let first = Verifier::new(&no_settings(), dir.path()).unwrap();
+    let first = Verifier::new(&no_settings(), dir.path(), &Guard::default()).unwrap();
     let token = first.issue(&Grant::new("a", Duration::from_secs(60))).unwrap();
-    let second = Verifier::new(&no_settings(), dir.path()).unwrap();
+    let second = Verifier::new(&no_settings(), dir.path(), &Guard::default()).unwrap();
     assert_eq!(
         second.verify(token.expose()).await.unwrap().scopes,
         Scope::Watch.into()
@@ -169,6 +170,7 @@ async fn the_own_key_needs_no_kid_and_outlives_a_restart() {
             ..no_settings()
         },
         dir.path(),
+        &Guard::default(),
     )
     .unwrap();
     assert!(
@@ -238,7 +240,7 @@ async fn a_short_secret_is_accepted() {
         hmac_secret: Secret::from("short".to_owned()),
         ..no_settings()
     };
-    let verifier = Verifier::new(&settings, dir.path()).unwrap();
+    let verifier = Verifier::new(&settings, dir.path(), &Guard::default()).unwrap();
     let key = EncodingKey::from_secret(b"short");
     let token = jsonwebtoken::encode(&Header::default(), &claims(json!({})), &key).unwrap();
     assert!(verifier.verify(&token).await.is_ok());
@@ -251,7 +253,7 @@ async fn without_a_secret_there_is_no_hs256() {
         keys: vec![pem_key(&dir, &RSA, "")],
         ..no_settings()
     };
-    let verifier = Verifier::new(&settings, dir.path()).unwrap();
+    let verifier = Verifier::new(&settings, dir.path(), &Guard::default()).unwrap();
     for secret in ["", SECRET] {
         let key = EncodingKey::from_secret(secret.as_bytes());
         let token = jsonwebtoken::encode(&Header::default(), &claims(json!({})), &key).unwrap();

@@ -17,6 +17,7 @@ use super::key_server::{Answer, KeyServer, NO_KEYS};
 use crate::auth::jwks::FLOOR;
 use crate::auth::{Rejected, Verifier};
 use crate::config::{Auth, Jwks};
+use crate::outbound::Guard;
 
 const REFRESH: Duration = Duration::from_secs(300);
 /// For what should come at once: fails a hanging test, and is never waited out.
@@ -44,6 +45,7 @@ fn verifier(dir: &TempDir, jwks: Vec<Jwks>) -> Verifier {
             ..no_settings()
         },
         dir.path(),
+        &Guard::default(),
     )
     .unwrap()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::fixture::{ED25519, P256, Pair, RSA, TempDir, no_settings, pem_key};
 use crate::auth::Verifier;
 use crate::config::{Auth, Jwks, PemKey};
+use crate::outbound::Guard;
 
 fn jwks(url: &str) -> Jwks {
     Jwks {
@@ -19,7 +20,10 @@ fn jwks(url: &str) -> Jwks {
 }
 
 fn problem(settings: &Auth, data_dir: &Path) -> String {
-    Verifier::new(settings, data_dir).err().unwrap().to_string()
+    Verifier::new(settings, data_dir, &Guard::default())
+        .err()
+        .unwrap()
+        .to_string()
 }
 
 #[test]
@@ -124,6 +128,10 @@ fn jwks_sources() {
     let cases = [
         (jwks("http://id.example/jwks"), "auth.jwks[0].url: must be https"),
         (jwks("nonsense"), "auth.jwks[0].url: "),
+        (
+            jwks("https://10.0.0.1/jwks"),
+            "auth.jwks[0].url: must not be an address that is not public",
+        ),
         (
             Jwks {
                 ca: dir.path().join("absent"),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::fixture::{ED25519, P256, Pair, RSA, SECRET, TempDir, claims, no_settings, now_s};
 use crate::auth::{Grant, Rejected, Ticket, Verifier};
 use crate::config::{Auth, Secret};
+use crate::outbound::Guard;
 use crate::protocol::id::{AccountKey, SessionId};
 
 const LIFE: Duration = Duration::from_secs(60);
@@ -61,7 +62,7 @@ fn payload(changes: &Value) -> Value {
 fn a_ticket_is_what_it_says_to_somebody_elses_library() {
     for (pair, algorithm) in [(&*ED25519, Algorithm::EdDSA), (&*P256, Algorithm::ES256)] {
         let dir = TempDir::new();
-        let verifier = Verifier::new(&signing_with(&dir, pair), dir.path()).unwrap();
+        let verifier = Verifier::new(&signing_with(&dir, pair), dir.path(), &Guard::default()).unwrap();
         let token = verifier.issue_ticket("usher", &ticket()).unwrap();
         let header = jsonwebtoken::decode_header(token.expose()).unwrap();
         assert_eq!(header.typ.as_deref(), Some("usher-ticket+jwt"));
@@ -97,7 +98,7 @@ async fn a_ticket_is_no_access_token_and_an_access_token_no_ticket() {
         hmac_secret: Secret::from(SECRET.to_owned()),
         ..signing_with(&dir, &ED25519)
     };
-    let verifier = Verifier::new(&settings, dir.path()).unwrap();
+    let verifier = Verifier::new(&settings, dir.path(), &Guard::default()).unwrap();
     let ticket = verifier.issue_ticket("usher", &ticket()).unwrap();
     assert_eq!(verifier.verify(ticket.expose()).await, Err(Rejected::Ticket));
     let access = verifier.issue(&Grant::new("a", LIFE)).unwrap();
@@ -124,7 +125,7 @@ fn what_is_wrong_with_a_ticket() {
         hmac_secret: Secret::from(SECRET.to_owned()),
         ..signing_with(&dir, &ED25519)
     };
-    let verifier = Verifier::new(&settings, dir.path()).unwrap();
+    let verifier = Verifier::new(&settings, dir.path(), &Guard::default()).unwrap();
     let kid = verifier.own_key().kid().to_owned();
     let header = |changes: Value| {
         let mut header = json!({"alg": "EdDSA", "typ": "usher-ticket+jwt", "kid": kid});
@@ -183,7 +184,7 @@ async fn a_rotation_refuses_nothing_that_was_signed() {
         dir.write("next.pem", next.public_pem()),
     );
     let before = signing_with(&dir, &ED25519);
-    let verifier = Verifier::new(&before, dir.path()).unwrap();
+    let verifier = Verifier::new(&before, dir.path(), &Guard::default()).unwrap();
     let kid = verifier.own_key().kid().to_owned();
     let old_ticket = verifier.issue_ticket("usher", &ticket()).unwrap();
     let old_access = verifier.issue(&Grant::new("a", LIFE)).unwrap();
@@ -233,7 +234,7 @@ async fn a_rotation_refuses_nothing_that_was_signed() {
 #[test]
 fn a_key_that_was_moved_aside_still_verifies() {
     let dir = TempDir::new();
-    let verifier = Verifier::new(&no_settings(), dir.path()).unwrap();
+    let verifier = Verifier::new(&no_settings(), dir.path(), &Guard::default()).unwrap();
     let old = verifier.issue_ticket("usher", &ticket()).unwrap();
     let aside = dir.path().join("signing-key-old.pem");
     std::fs::rename(dir.path().join(crate::auth::SIGNING_KEY_FILE), &aside).unwrap();
@@ -257,7 +258,10 @@ fn only_keys_of_ours_may_rotate() {
     ];
     for file in files {
         let settings = rotating(&no_settings(), &[dir.write("ec.pem", P256.public_pem()), file]);
-        let problem = Verifier::new(&settings, dir.path()).err().unwrap().to_string();
+        let problem = Verifier::new(&settings, dir.path(), &Guard::default())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(problem.starts_with("auth.rotation_keys[1]: "), "{problem}");
     }
 }

@@ -18,6 +18,14 @@
 //! | 10 | `..:remembered` | hash | account -> `{"<rule>/<value>":<until>}`: values of rules that outlive a play |
 //! | 11 | `..:remembered_times` | sorted set | the last `<until>` -> account |
 //!
+//! What webhooks need is read and written by a script of its own, `webhooks.lua`, which is given 8 and these three:
+//!
+//! | | key | type | holds |
+//! |---|---|---|---|
+//! | 10 | `..:refusals` | stream | refused starts, a field for each value: `kind` (`refused`), `tenant`, `account`, `session`, `device`, `name`, `class`, `content`, `at`, `rule`, `used`, `limit` |
+//! | 11 | `..:webhooks` | hash | by receiver: lease, cursors, last error, dead letters counted (see the script) |
+//! | 12 | `..:dead_letters` | stream | `receiver`, `id`, `reason`, `body` |
+//!
 //! And two channels of sharded pub/sub: `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and
 //! `{usher:7}:v1:notices`, on which all hear the generation of a recovery that begins, and `{"blocked":<account>}`.
 //!
@@ -53,6 +61,13 @@ const NAMES: [&str; COUNT] = [
 #[must_use]
 pub fn of_bucket(prefix: &str, bucket: u16) -> [String; COUNT] {
     NAMES.map(|name| format!("{{{prefix}:{bucket}}}:{VERSION}:{name}"))
+}
+
+/// The keys of a bucket that `webhooks.lua` is given, in its order.
+#[must_use]
+pub fn of_journal(prefix: &str, bucket: u16) -> [String; 4] {
+    let names = ["events", "refusals", "webhooks", "dead_letters"];
+    names.map(|name| format!("{{{prefix}:{bucket}}}:{VERSION}:{name}"))
 }
 
 /// The channel on which a node hears of a bucket.
@@ -103,7 +118,13 @@ mod tests {
     fn the_keys_of_a_bucket_share_its_tag() {
         let keys = of_bucket("usher", 7);
         assert_eq!(keys[0], "{usher:7}:v1:marker");
-        assert!(keys.iter().all(|key| key.starts_with("{usher:7}:v1:")));
+        let journal = of_journal("usher", 7);
+        assert_eq!(journal[0], keys[7], "what the scripts write is what is read");
+        assert!(
+            keys.iter()
+                .chain(&journal)
+                .all(|key| key.starts_with("{usher:7}:v1:"))
+        );
         assert_eq!(
             mail("usher", 7, OwnerId(255)),
             "{usher:7}:v1:mail:00000000000000ff"

@@ -12,6 +12,7 @@ mod cluster;
 mod dial;
 mod failed;
 mod health;
+pub mod journal;
 pub mod keys;
 pub mod link;
 pub mod mail;

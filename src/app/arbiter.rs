@@ -1,0 +1,81 @@
+//! The arbiter of slots, built from the settings: in memory or in Redis, with its journal.
+
+use std::sync::Arc;
+
+use super::AppError;
+use crate::config::Config;
+use crate::gateway::registry::Registry;
+use crate::lease::journal::Journal;
+use crate::lease::memory::{self, Memory};
+use crate::lease::memory_journal::MemoryJournal;
+use crate::lease::redis::Link;
+use crate::lease::redis::journal::{Kept, RedisJournal};
+use crate::lease::redis::mail::Mail;
+use crate::lease::redis::store::{Layout, RedisStore};
+use crate::lease::store::Store;
+use crate::lease::tenure::LEASE;
+use crate::protocol::id::OwnerId;
+use crate::telemetry::Metrics;
+
+/// In the data directory of a node without Redis: what operators decided about accounts.
+const STANDINGS_FILE: &str = "standings.json";
+
+/// The arbiter of slots, the registry that hears its word, and the journal of what it recorded.
+pub(super) struct Arbiter {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) journal: Arc<dyn Journal>,
+}
+
+/// In this process's memory, or in the Redis that the settings name.
+///
+/// # Errors
+/// A setting that cannot work.
+pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> Result<Arbiter, AppError> {
+    let kept = Kept {
+        refusals: config.webhooks.refusals,
+        dead_letters: config.webhooks.dead_letters,
+    };
+    if config.redis.url.is_empty() {
+        let registry = Arc::new(Registry::new(memory::BUCKETS));
+        let journal = Arc::new(MemoryJournal::new(config.webhooks.journal, kept));
+        let file = config.data.dir.join(STANDINGS_FILE);
+        let store = Memory::new(registry.clone()).keeping(file.clone());
+        let mut store = store.map_err(|error| AppError::Machine(format!("{}: {error}", file.display())))?;
+        // Nobody reads, nothing is kept.
+        if !config.webhooks.receivers.is_empty() {
+            store = store.recording(Arc::clone(&journal));
+        }
+        let store = Arc::new(store);
+        return Ok(Arbiter {
+            store,
+            registry,
+            journal,
+        });
+    }
+    let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
+    let registry = Arc::new(Registry::new(buckets));
+    let mail = Mail::new(registry.clone(), owner);
+    let alarm = mail.alarm();
+    let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);
+    let link = Link::open(&config.redis, Arc::clone(metrics), deliver)
+        .map_err(|error| AppError::Settings(error.to_string()))?;
+    let recovery = config.redis.recovery;
+    let layout = Layout {
+        prefix: config.redis.prefix.clone(),
+        buckets,
+        events: config.redis.events,
+        // A strict recovery waits a whole lease for nodes that stalled (rule 5).
+        halves: if config.outage.strict {
+            (LEASE, recovery)
+        } else {
+            (recovery / 2, recovery / 2)
+        },
+    };
+    let journal = RedisJournal::new(link.clone(), &layout.prefix, buckets, kept);
+    Ok(Arbiter {
+        store: Arc::new(RedisStore::new(link, layout, owner, alarm)),
+        registry,
+        journal: Arc::new(journal),
+    })
+}
