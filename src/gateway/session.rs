@@ -326,6 +326,7 @@ impl Session {
                 holding.limit = limit;
                 holding.terms = terms;
             });
+            self.gateway.lease.audit_soon(&self.player.account);
         }
         changed
     }
