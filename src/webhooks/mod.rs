@@ -1,6 +1,6 @@
 //! Webhooks: telling servers of others what was started, refused and ended.
 //!
-//! Owns: the receivers, one task for each of them in each bucket ([`courier`]), and bringing refusals to the journal
+//! Owns: the receivers, one task for each of them in each bucket (`courier`), and bringing refusals to the journal
 //! ([`refusals`]).
 //! Does not: record starts and ends (the store does, with the change itself), nor ever stand in a player's way: a player
 //! hands a refusal over without waiting, and everything else runs on tasks of its own.
