@@ -620,7 +620,7 @@ async fn nodes_count_together_and_alone_while_redis_is_away() {
     let mut redis = Redis::start(&[]).await;
     let toml = format!("{TABLES}[rules.one-tv]\nper = \"device_class\"\nof = [\"tv\"]\nlimit = 1\n");
     let (a, b) = tokio::join!(shared(&redis, &toml), shared(&redis, &toml));
-    let (_tv, _) = start("content=m1&device=tv-1&device_class=tv")
+    let (mut tv, _) = start("content=m1&device=tv-1&device_class=tv")
         .granted(&a, "a")
         .await;
     let denied = start("content=m1&device=tv-2&device_class=tv")
@@ -637,12 +637,15 @@ async fn nodes_count_together_and_alone_while_redis_is_away() {
     a.logs(&["Redis"]).await;
     let begin = Instant::now();
     loop {
+        // It plays on, however long this takes.
+        tv.say(json!({ "type": "heartbeat" })).await;
         let mut player = start("content=m1&device=p-1").open(&a, "a").await;
         if player.next_within(SOON).await["provisional"] == true {
             break;
         }
         assert!(begin.elapsed() < SOON * 2);
     }
+    tv.say(json!({ "type": "heartbeat" })).await;
     let denied = start("content=m1&device=tv-3&device_class=tv")
         .denied(&a, "a")
         .await;
