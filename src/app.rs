@@ -252,14 +252,14 @@ async fn open_store(
     metrics: &Arc<Metrics>,
 ) -> Result<(Arc<dyn Store>, Arc<Registry>), AppError> {
     if config.redis.url.is_empty() {
-        let registry = Arc::new(Registry::new(memory::BUCKETS));
+        let registry = Arc::new(Registry::new(memory::BUCKETS, metrics));
         let file = config.data.dir.join(STANDINGS_FILE);
         let memory = Memory::new(registry.clone()).keeping(file.clone());
         let memory = memory.map_err(|error| AppError::Machine(format!("{}: {error}", file.display())))?;
         return Ok((Arc::new(memory), registry));
     }
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
-    let registry = Arc::new(Registry::new(buckets));
+    let registry = Arc::new(Registry::new(buckets, metrics));
     let mail = Mail::new(registry.clone(), owner);
     let alarm = mail.alarm();
     let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);

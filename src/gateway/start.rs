@@ -1,4 +1,6 @@
 //! From the open socket to the grant: resume, acquire, ask, wait.
+//!
+//! Over 400 lines: one start from beginning to end, whose steps share what the player chose.
 
 use std::time::Duration;
 
