@@ -115,7 +115,7 @@ async fn a_blocked_account_plays_nowhere_until_it_is_unblocked() {
     }
     let resume = format!("content=m&device=d1&resume={}", grant["resume"].as_str().unwrap());
     let blocked = || (403, "account_blocked".to_owned());
-    // The word to all nodes came before the word to those who were told.
+    // Each has a player who was told, and so has heard of it.
     for node in [&a, &b] {
         for query in [
             "content=m",
@@ -147,6 +147,23 @@ async fn a_blocked_account_plays_nowhere_until_it_is_unblocked() {
     for (node, device) in [(&a, "d1"), (&c, "d2")] {
         granted(node, &single, &format!("content=m&device={device}")).await;
     }
+}
+
+/// A node without any player of the account refuses the very first start before the upgrade: word came to all nodes. The
+/// start may be faster than the word, so there are several accounts.
+#[tokio::test]
+async fn every_node_hears_of_a_block() {
+    let redis = Redis::start(&[]).await;
+    let (a, b) = tokio::join!(gateway(&redis), gateway(&redis));
+    for number in 0..20 {
+        let account = format!("blocked-{number}");
+        operate(&a, "POST", &format!("{account}/block"), "").await;
+        match b.try_watch(&token(&account), "content=m").await {
+            Err((status, _)) => return assert_eq!(status, 403),
+            Ok(mut player) => assert_eq!(player.closed().await.0, 4004, "never let in"),
+        }
+    }
+    panic!("no start was refused before the upgrade");
 }
 
 #[tokio::test]

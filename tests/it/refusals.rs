@@ -37,10 +37,14 @@ async fn refusals_come_in_the_documented_order() {
     let bearer = |claims: Value| format!("Authorization: Bearer {}\r\n", sign(&claims));
     let editor = bearer(json!({"sub": "a", "exp": now() + 60, "scope": "editor"}));
     let bound = bearer(json!({"sub": "a", "exp": now() + 60, "device": "d1", "contents": ["m1"]}));
+    let operator = sign(&json!({"sub": "op", "exp": now() + 60, "scope": "operator"}));
+    let path = "/v1/admin/accounts/a/block";
+    assert_eq!(node.admin_request("POST", path, Some(&operator), "").await.0, 200);
+    let free = bearer(json!({"sub": "b", "exp": now() + 60}));
     let foreign = "Origin: https://elsewhere.example\r\n";
     let absurd = format!("{foreign}{}", "X-More: 1\r\n".repeat(70));
     let upgrade = format!(
-        "{bound}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n"
+        "{free}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n"
     );
     let steps = [
         ("POST", "", absurd.as_str(), Value::Null),
@@ -52,6 +56,7 @@ async fn refusals_come_in_the_documented_order() {
         ("GET", "?content=m2&device=d2", &bound, Value::Null),
         ("GET", "?content=m1&device=d2", &bound, Value::Null),
         ("GET", "?content=m1", &bound, Value::Null),
+        ("GET", "?content=m1", &free, Value::Null),
         ("GET", "?content=m1", &upgrade, json!("Sec-WebSocket-Key")),
     ];
     let mut refusals = Vec::new();
