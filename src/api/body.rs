@@ -2,6 +2,7 @@
 
 use axum::body::to_bytes;
 use axum::extract::Request;
+use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
@@ -22,21 +23,37 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     field: &'static str,
     usage: &'static str,
 ) -> Result<T, ApiError> {
+    let body = read(request, deadline, "application/json").await?;
+    serde_json::from_slice(&body).map_err(|_| ApiError::bad_request(field, usage))
+}
+
+/// Reads the body, of this media type, before `deadline`.
+///
+/// # Errors
+/// 415 when it is of another type, 413 when it is too large, 408 when it does not come in time.
+pub(super) async fn read(
+    request: Request,
+    deadline: Instant,
+    media_type: &'static str,
+) -> Result<Bytes, ApiError> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     // Parameters, such as a charset, may follow the media type.
     let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
-    if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+    if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(media_type)) {
         let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
-        return Err(ApiError::new(status, code, "the body must be application/json"));
+        return Err(ApiError::new(
+            status,
+            code,
+            format!("the body must be {media_type}"),
+        ));
     }
     let body = timeout_at(deadline, to_bytes(request.into_body(), MAX_BYTES)).await;
     let body = body.map_err(|_| {
         let message = "the body did not come in time";
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
     })?;
-    let body = body.map_err(|_| {
+    body.map_err(|_| {
         let message = "the body is too large, or was cut off";
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-    })?;
-    serde_json::from_slice(&body).map_err(|_| ApiError::bad_request(field, usage))
+    })
 }

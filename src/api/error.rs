@@ -1,11 +1,12 @@
 //! The one shape of errors, and the one place where errors become status codes.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::auth::Rejected;
 use crate::gateway::player::Forbidden;
@@ -25,6 +26,8 @@ pub struct ApiError {
     /// The parameter or field that is meant.
     pub field: Option<&'static str>,
     header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// What stands beside `error` in the body.
+    beside: Option<Arc<Map<String, Value>>>,
 }
 
 impl ApiError {
@@ -37,6 +40,7 @@ impl ApiError {
             message: message.into(),
             field: None,
             header: None,
+            beside: None,
         }
     }
 
@@ -119,15 +123,27 @@ impl ApiError {
         }
     }
 
+    /// Puts more beside `error` into the body.
+    #[must_use]
+    pub fn beside(self, more: Map<String, Value>) -> Self {
+        Self {
+            beside: Some(Arc::new(more)),
+            ..self
+        }
+    }
+
     /// The response with its body.
     #[must_use]
     pub fn render(&self, request: RequestId) -> Response {
-        let body = json!({"error": {
+        let mut body = json!({"error": {
             "code": self.code,
             "message": self.message,
             "field": self.field,
             "request_id": request.to_string(),
         }});
+        if let (Some(more), Some(body)) = (&self.beside, body.as_object_mut()) {
+            body.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -9,7 +9,9 @@ pub mod admin;
 mod body;
 mod echo;
 pub mod error;
+mod fields;
 mod handshake;
+mod lone;
 pub mod observe;
 mod operator;
 mod pace;
@@ -25,7 +27,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::auth::Verifier;
 use crate::gateway::Gateway;
@@ -68,6 +70,9 @@ pub fn player_routes(api: &Arc<Api>) -> Router {
         .route("/demo.css", get(pages::style))
         .route("/.well-known/jwks.json", get(ticket::key_set))
         .route("/v1/introspect", post(ticket::introspect))
+        .route("/v1/sessions", post(lone::open).get(lone::list))
+        .route("/v1/sessions/{session}", delete(lone::stop))
+        .route("/v1/sessions/{session}/heartbeat", post(lone::heartbeat))
         .route("/v1/tickets/check", get(ticket::check))
         .route("/v1/watch", get(watch::watch).head(error::method_not_allowed));
     if api.echo.is_some() {

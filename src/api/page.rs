@@ -19,10 +19,15 @@ pub(super) struct Listed {
 
 pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
 
-/// One page of a list.
-pub(super) struct Page {
+/// Which part of a list is shown.
+pub(super) struct List {
     page: u32,
     limit: u32,
+}
+
+/// One page of an operators' list.
+pub(super) struct Page {
+    list: List,
     /// Only this tenant's,
     pub(super) tenant: Option<String>,
     /// and only this account's.
@@ -34,19 +39,36 @@ impl Page {
     /// 400 for a parameter that is unknown or out of range.
     pub(super) fn of(query: PageQuery) -> Result<Self, ApiError> {
         let Query(query) = query.map_err(bad_query)?;
-        let (page, limit) = (query.page.unwrap_or(1), query.limit.unwrap_or(30));
+        Ok(Self {
+            list: List::new(query.page, query.limit)?,
+            tenant: query.tenant,
+            account: query.account,
+        })
+    }
+
+    /// How many come before it, and how many are on it.
+    pub(super) fn span(&self) -> (usize, usize) {
+        self.list.span()
+    }
+
+    /// The answer; `total` counts what is on all pages.
+    pub(super) fn list(&self, items: &[impl Serialize], total: usize) -> Value {
+        self.list.answer(items, total)
+    }
+}
+
+impl List {
+    /// # Errors
+    /// 400 for what is out of range.
+    pub(super) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
+        let (page, limit) = (page.unwrap_or(1), limit.unwrap_or(30));
         if page == 0 {
             return Err(ApiError::bad_request("page", "page starts at 1"));
         }
         if !(1..=100).contains(&limit) {
             return Err(ApiError::bad_request("limit", "limit is 1 to 100"));
         }
-        Ok(Self {
-            page,
-            limit,
-            tenant: query.tenant,
-            account: query.account,
-        })
+        Ok(Self { page, limit })
     }
 
     /// How many come before it, and how many are on it.
@@ -56,7 +78,7 @@ impl Page {
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn list(&self, items: &[impl Serialize], total: usize) -> Value {
+    pub(super) fn answer(&self, items: &[impl Serialize], total: usize) -> Value {
         json!({"items": items, "page": self.page, "limit": self.limit, "total": total})
     }
 }

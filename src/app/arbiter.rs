@@ -37,7 +37,7 @@ pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> R
         dead_letters: config.webhooks.dead_letters,
     };
     if config.redis.url.is_empty() {
-        let registry = Arc::new(Registry::new(memory::BUCKETS));
+        let registry = Arc::new(Registry::new(memory::BUCKETS, metrics));
         let journal = Arc::new(MemoryJournal::new(config.webhooks.journal, kept));
         let file = config.data.dir.join(STANDINGS_FILE);
         let store = Memory::new(registry.clone()).keeping(file.clone());
@@ -54,7 +54,7 @@ pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> R
         });
     }
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
-    let registry = Arc::new(Registry::new(buckets));
+    let registry = Arc::new(Registry::new(buckets, metrics));
     let mail = Mail::new(registry.clone(), owner);
     let alarm = mail.alarm();
     let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);

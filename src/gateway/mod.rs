@@ -8,6 +8,8 @@
 pub mod drain;
 mod ending;
 mod line;
+pub mod lone;
+mod lones;
 mod park;
 mod play;
 pub mod player;

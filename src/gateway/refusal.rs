@@ -4,27 +4,29 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::lease::journal::{Happened, Record, Refusal};
 use crate::lease::model;
+use crate::protocol::id::SessionId;
 
-use super::session::Session;
+use super::Gateway;
+use super::player::Player;
 
-impl Session {
+impl Gateway {
     /// Tells those who want to know of refused starts, once for each start.
-    pub(super) fn tell_refusal(&self, refusal: &model::Refusal) {
-        let Some(refusals) = &self.gateway.refusals else {
+    pub(super) fn tell_refusal(&self, player: &Player, session: SessionId, refusal: &model::Refusal) {
+        let Some(refusals) = &self.refusals else {
             return;
         };
-        let device = &self.player.device;
+        let device = &player.device;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         refusals.tell(Record {
             happened: Happened::Refused,
             id: String::new(),
             at: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            account: self.player.account.clone(),
-            session: self.id.to_string(),
+            account: player.account.clone(),
+            session: session.to_string(),
             device: device.id.to_string(),
             device_name: device.name.as_ref().map(ToString::to_string),
             device_class: device.class.as_ref().map(ToString::to_string),
-            content: self.player.content.to_string(),
+            content: player.content.to_string(),
             play: None,
             refusal: Some(Refusal {
                 rule: refusal.rule.to_string(),

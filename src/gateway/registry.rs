@@ -8,11 +8,13 @@ use tokio_util::sync::CancellationToken;
 use crate::lease::account::Account;
 use crate::lease::blocked::Blocked;
 use crate::lease::locals::Locals;
-use crate::lease::model::{Acquired, Fence, Generation, Holding};
+use crate::lease::model::{Acquired, Beaten, Fence, Generation, Heartbeat, Holding};
 use crate::lease::store::{Mailbox, bucket_of};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
+use crate::telemetry::Metrics;
 
+use super::lones::Lones;
 use super::seat::{Drain, News, Seat, Word};
 
 type Accounts = HashMap<AccountKey, Vec<Arc<Seat>>>;
@@ -22,16 +24,18 @@ pub struct Registry {
     buckets: Vec<Mutex<Accounts>>,
     leaving: CancellationToken,
     blocked: Blocked,
+    pub(super) lones: Lones,
 }
 
 impl Registry {
     /// An empty registry for a store of so many buckets.
     #[must_use]
-    pub fn new(buckets: u16) -> Self {
+    pub fn new(buckets: u16, metrics: &Arc<Metrics>) -> Self {
         Self {
             buckets: (0..buckets.max(1)).map(|_| Mutex::default()).collect(),
             leaving: CancellationToken::new(),
             blocked: Blocked::default(),
+            lones: Lones::new(buckets, Arc::clone(metrics)),
         }
     }
 
@@ -219,6 +223,18 @@ impl Locals for Registry {
         old.tell(|news| news.word = Some(Word::Moved));
         holding.fence.epoch += 1;
         Some((holding, u32::try_from(used).unwrap_or(u32::MAX)))
+    }
+
+    fn lone(&self, bucket: u16) -> Vec<(AccountKey, Heartbeat)> {
+        self.lones.all(bucket)
+    }
+
+    fn lone_due(&self, bucket: u16, most: usize) -> Vec<(AccountKey, Heartbeat)> {
+        self.lones.due(bucket, most)
+    }
+
+    fn lone_compared(&self, account: &AccountKey, session: SessionId, verdict: &Beaten) {
+        self.lones.compared(account, session, verdict);
     }
 
     fn end(&self, bucket: u16, code: EndCode) {

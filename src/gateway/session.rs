@@ -155,6 +155,7 @@ impl Session {
             wish,
             consent: policy.consent,
             line: policy.line,
+            period: None,
         }
     }
 

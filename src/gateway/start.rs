@@ -121,7 +121,7 @@ impl Session {
                     self.operators_limit = limit;
                     self.count(Admission::Denied, took);
                     if first {
-                        self.tell_refusal(&refusal);
+                        self.gateway.tell_refusal(&self.player, self.id, &refusal);
                     }
                     let denial = (refused, &refusal, line_open);
                     self.say_denied(line, denial, &holders, choice.id.as_deref())?;

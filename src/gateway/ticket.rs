@@ -3,15 +3,17 @@
 //! Owns: the end of a ticket and the moment of the next. Does not: sign (`auth` does) or send it when there is no slot.
 //! Called by: `session` with the grant, and `play` until the end; a session that has ended gets none.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use crate::auth::Ticket;
 use crate::config::{Secret, Tickets};
-use crate::protocol::id::random;
+use crate::protocol::id::{AccountKey, SessionId, random};
 use crate::protocol::server::{ServerMessage, TicketText};
 
+use super::Gateway;
 use super::ending::Ending;
 use super::line::Line;
 use super::session::Session;
@@ -20,14 +22,24 @@ use super::session::Session;
 const SPREAD: u32 = 4;
 
 /// A signed ticket on its way to the player.
-pub(super) struct Issued {
+pub struct Issued {
     token: Secret,
     expires_at: SystemTime,
 }
 
+/// What a ticket is for.
+pub(super) struct Playing<'a> {
+    pub(super) account: &'a AccountKey,
+    pub(super) session: SessionId,
+    pub(super) content: &'a Arc<str>,
+    /// When the access token ends.
+    pub(super) token_end: SystemTime,
+}
+
 impl Issued {
     /// As it stands in a message.
-    pub(super) fn text(&self) -> TicketText<'_> {
+    #[must_use]
+    pub fn text(&self) -> TicketText<'_> {
         TicketText {
             token: self.token.expose(),
             expires_at: self.expires_at,
@@ -35,34 +47,49 @@ impl Issued {
     }
 }
 
-impl Session {
-    /// The session's next ticket, and sets when it needs another one; none when players get none.
-    pub(super) fn issue_ticket(&mut self) -> Option<Issued> {
-        self.ticket_due = None;
-        let terms = self.gateway.tickets.load();
+impl Gateway {
+    /// A session's next ticket, and when it needs another one; none when players get none.
+    pub(super) fn issue_ticket(&self, playing: &Playing<'_>) -> Option<(Issued, Option<Instant>)> {
+        let terms = self.tickets.load();
         if !terms.enabled {
             return None;
         }
         let now = SystemTime::now();
         let ticket = Ticket {
-            account: self.player.account.clone(),
-            session: self.id,
-            content: self.player.content.clone(),
-            expires_at: whole_seconds(now + terms.lifetime).min(whole_seconds(self.player.token_end)),
+            account: playing.account.clone(),
+            session: playing.session,
+            content: Arc::clone(playing.content),
+            expires_at: whole_seconds(now + terms.lifetime).min(whole_seconds(playing.token_end)),
         };
         let left = ticket.expires_at.duration_since(now).ok()?;
-        let token = self.gateway.verifier.issue_ticket(&terms.issuer, &ticket);
+        let token = self.verifier.issue_ticket(&terms.issuer, &ticket);
         let token = token
             .inspect_err(|error| tracing::error!(%error, "no ticket was issued"))
             .ok()?;
-        self.gateway.metrics.tickets_issued_total.inc();
+        self.metrics.tickets_issued_total.inc();
         // One that ends with the access token is followed by no other before a fresh access token comes.
-        let followed = ticket.expires_at < whole_seconds(self.player.token_end);
-        self.ticket_due = followed.then(|| Instant::now() + pause(left, &terms));
-        Some(Issued {
+        let followed = ticket.expires_at < whole_seconds(playing.token_end);
+        let due = followed.then(|| Instant::now() + pause(left, &terms));
+        let issued = Issued {
             token,
             expires_at: ticket.expires_at,
-        })
+        };
+        Some((issued, due))
+    }
+}
+
+impl Session {
+    /// The session's next ticket, and sets when it needs another one; none when players get none.
+    pub(super) fn issue_ticket(&mut self) -> Option<Issued> {
+        self.ticket_due = None;
+        let (issued, due) = self.gateway.issue_ticket(&Playing {
+            account: &self.player.account,
+            session: self.id,
+            content: &self.player.content,
+            token_end: self.player.token_end,
+        })?;
+        self.ticket_due = due;
+        Some(issued)
     }
 
     /// Gives the player its next ticket.

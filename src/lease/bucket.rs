@@ -108,6 +108,9 @@ impl Bucket {
         let mut marker = known.unwrap_or_else(|| {
             if holds(Rule::NewLifeExtends) {
                 self.extend(now, |_| true);
+                for account in self.accounts.values_mut() {
+                    account.extend(now + LEASE_MS);
+                }
             }
             let recovers = holds(Rule::Recovery);
             Marker {
@@ -129,13 +132,16 @@ impl Bucket {
             for lease in self.leases.values_mut() {
                 lease.until = lease.until.min(now + LEASE_MS);
             }
+            for account in self.accounts.values_mut() {
+                account.step_back(marker.beat, now);
+            }
             marker.beat = now;
         } else if now - marker.beat > GAP_MS {
             if holds(Rule::BeatGap) {
                 // Once until its node renews it: a dead node's slots are freed also when the store stalls again and again.
                 self.extend(now, |lease| lease.until <= lease.renewed + LEASE_MS);
                 for account in self.accounts.values_mut() {
-                    account.forgive(now);
+                    account.forgive(marker.beat, now);
                 }
             }
             marker.beat = now;

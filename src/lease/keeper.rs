@@ -38,7 +38,8 @@ impl Service {
     /// Renews every bucket in its time, for ever. None waits for another one's audit.
     pub async fn keep(self: Arc<Self>) {
         let renewals = join_all((0..self.store.buckets()).map(|bucket| self.renew_for_ever(bucket)));
-        tokio::join!(renewals, self.mind_lapses(), self.heed_alarms());
+        let heartbeats = async { tokio::join!(self.send_heartbeats(), self.mind_expiries()) };
+        tokio::join!(renewals, self.mind_lapses(), self.heed_alarms(), heartbeats);
     }
 
     async fn renew_for_ever(&self, bucket: u16) {
@@ -248,6 +249,7 @@ impl Service {
                 }
             }
         }
+        complete &= self.compare_lone(bucket, &self.locals.lone(bucket)).await?;
         state.tenure().audited(tick(), generation, complete);
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, SessionId};
 
 use super::blocked::Blocked;
-use super::model::{Acquired, Fence, Generation, Holding};
+use super::model::{Acquired, Beaten, Fence, Generation, Heartbeat, Holding};
 use super::store::Mailbox;
 
 /// The sessions of this node, which whoever holds the sockets keeps. Nothing here may block or call the store.
@@ -39,6 +39,12 @@ pub trait Locals: Mailbox {
         session: SessionId,
         device: Option<&str>,
     ) -> Option<(Holding, u32)>;
+    /// What the node knows of the sessions without a socket that it heard last, as a question that is no heartbeat.
+    fn lone(&self, bucket: u16) -> Vec<(AccountKey, Heartbeat)>;
+    /// Those whose time is over by the node's clock, at most so many; each is not due again for a second.
+    fn lone_due(&self, bucket: u16, most: usize) -> Vec<(AccountKey, Heartbeat)>;
+    /// What the store says of one of them.
+    fn lone_compared(&self, account: &AccountKey, session: SessionId, verdict: &Beaten);
     /// Ends every session of a bucket.
     fn end(&self, bucket: u16, code: EndCode);
 }

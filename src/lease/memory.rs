@@ -17,8 +17,8 @@ use super::account::{Account, Effects, Ground};
 use super::bucket::{Bucket, Step, Upkeep};
 use super::memory_journal::MemoryJournal;
 use super::model::{
-    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Holding, Millis, Order, Renewed,
-    Resume, Resumed, Standing, Switch, Switched,
+    Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Holding,
+    Millis, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use super::standings::Standings;
 use super::store::{Audited, Mailbox, Store, StoreError};
@@ -222,6 +222,15 @@ impl Store for Memory {
         })
     }
 
+    async fn beat(&self, _bucket: u16, beats: &[(AccountKey, Heartbeat)]) -> Result<Vec<Beaten>, StoreError> {
+        let verdicts = beats.iter().map(|(account, beat)| {
+            self.step(account, |table, ground, effects| {
+                table.beat(beat, ground, effects)
+            })
+        });
+        Ok(verdicts.collect())
+    }
+
     async fn owned(
         &self,
         bucket: u16,
@@ -243,14 +252,16 @@ impl Store for Memory {
 
     async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError> {
         let bucket = self.lock(self.bucket(account));
-        let entries = bucket.account(account).map(|account| account.entries().to_vec());
-        Ok(entries.unwrap_or_default())
+        let (now, entries) = (self.now().now, bucket.account(account).map(Account::entries));
+        let living = entries.into_iter().flatten().filter(|entry| !entry.is_over(now));
+        Ok(living.cloned().collect())
     }
 
     async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError> {
         let bucket = self.lock(self.bucket(account));
-        let entries = bucket.account(account).map(Account::entries);
-        Ok(entries.is_some_and(|entries| entries.iter().any(|entry| entry.is_held_by(session))))
+        let (now, entries) = (self.now().now, bucket.account(account).map(Account::entries));
+        let held = |entry: &Entry| entry.is_held_by(session) && !entry.is_over(now);
+        Ok(entries.is_some_and(|entries| entries.iter().any(held)))
     }
 
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {

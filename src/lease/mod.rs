@@ -12,6 +12,7 @@ mod change;
 mod clock;
 mod ended;
 pub mod group;
+mod heartbeats;
 mod inquiry;
 pub mod journal;
 mod keeper;

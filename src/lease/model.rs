@@ -82,6 +82,9 @@ pub struct Entry {
     pub groups: Vec<Arc<str>>,
     /// It takes no slot.
     pub exempt: bool,
+    /// When it ends unless a heartbeat comes, for a session without a socket: no node holds it ([`OwnerId::NONE`]). None:
+    /// it lives as long as its owner's lease.
+    pub expires: Option<Millis>,
 }
 
 /// Why an entry is to end. The owner's socket ends it and releases: a slot is never free while its socket is open.
@@ -121,6 +124,8 @@ pub struct Waiter {
     pub victim: Option<SessionId>,
     /// Whether that victim said no; told to the waiter when it asks next.
     pub refused: bool,
+    /// As in the start that it asks for.
+    pub period: Option<Millis>,
 }
 
 /// What a start wants when no slot is free.
@@ -157,6 +162,9 @@ pub struct Acquire {
     pub consent: bool,
     /// Most waiters of the account.
     pub line: u32,
+    /// How long the session lives without a heartbeat, for one without a socket, which no node holds. None: it lives as
+    /// long as its owner's lease.
+    pub period: Option<Millis>,
 }
 
 /// The answer to a start.
@@ -342,6 +350,8 @@ pub struct Holding {
     /// Whether somebody else may have its slot: its node's lease lapsed, or it was granted without the store. It
     /// comes back only after those that are certain, and only below the limit (rule 5).
     pub doubtful: bool,
+    /// How long it lives without a heartbeat, for a session without a socket.
+    pub period: Option<Millis>,
 }
 
 /// What became of a session that its node holds.
@@ -374,6 +384,67 @@ pub enum Order {
     },
     /// Its viewer's no to the take-over that asked.
     Refuse(Fence),
+}
+
+/// Word of a session without a socket, which no node holds: what keeps it, or ends it. Only who has the session's secret
+/// knows its id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Heartbeat {
+    /// The session.
+    pub session: SessionId,
+    /// The device, when the player's token names one; it must be the session's.
+    pub device: Option<Box<str>>,
+    /// How long it lives from now on without another one.
+    pub period: Millis,
+    /// What is said.
+    pub word: Beat,
+    /// What the asking node knows of the session: enough to write it again when the store lost it.
+    pub known: Option<Holding>,
+}
+
+/// What a heartbeat says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Beat {
+    /// It plays.
+    Alive {
+        /// Position in the content, in milliseconds, when it says one.
+        position_ms: Option<u64>,
+        /// How it plays, when it says so.
+        state: Option<PlayState>,
+    },
+    /// Nothing was heard: the node compares what it knows.
+    Silent,
+    /// It ends.
+    Stop,
+}
+
+/// What became of a session without a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beaten {
+    /// It lives.
+    Lives {
+        /// Its entry, which says until when.
+        entry: Box<Entry>,
+        /// Slots taken.
+        used: u32,
+        /// The operators' limit of the account, where there is one.
+        limit: Option<u32>,
+    },
+    /// It ended by this word.
+    Stopped,
+    /// The bucket recovers, and somebody else may know the session: ask again.
+    Later,
+    /// It plays on a socket now.
+    Moved,
+    /// It is another device's.
+    Foreign,
+    /// It ended.
+    Gone {
+        /// Why, when that is still known.
+        code: Option<EndCode>,
+        /// Who took its slot over.
+        by: Option<Arc<Device>>,
+    },
 }
 
 /// What operators decided about an account. It stands above tokens and plans, on every node.
@@ -481,6 +552,12 @@ impl Entry {
         self.session == session && !matches!(self.mark, Some(Mark::Kick(_)))
     }
 
+    /// Whether a session without a socket was silent for too long.
+    #[must_use]
+    pub fn is_over(&self, now: Millis) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
     /// The right to change it as it stands.
     #[must_use]
     pub fn fence(&self) -> Fence {
@@ -528,6 +605,7 @@ impl Holding {
             started_at,
             progress: Progress::default(),
             doubtful: generation == Generation::NONE,
+            period: request.period,
         }
     }
 
@@ -545,6 +623,7 @@ impl Holding {
             started_at: entry.started_at,
             progress: entry.progress,
             doubtful: false,
+            period: None,
         }
     }
 
@@ -566,6 +645,7 @@ impl Holding {
             started_at: 0,
             progress: Progress::default(),
             doubtful: true,
+            period: None,
         }
     }
 
@@ -594,6 +674,7 @@ impl Holding {
             mark: None,
             groups: self.terms.keys(),
             exempt: self.terms.exempt,
+            expires: self.period.map(|period| now + period),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::telemetry::Metrics;
 use super::clock::{jitter, tick};
 use super::ended::Ends;
 use super::group::TermsOf;
+use super::heartbeats::Heartbeats;
 use super::locals::Locals;
 use super::model::{
     Acquire, Acquired, Entry, Fenced, Generation, Held, Holding, Millis, NotNow, Resume, Resumed,
@@ -64,6 +65,7 @@ pub(super) struct BucketState {
     pub(super) asked: AtomicU64,
     pub(super) answered: AtomicU64,
     pub(super) ends: Ends,
+    pub(super) heartbeats: Heartbeats,
     /// The store's data are another installation's: nothing is granted beside them.
     pub(super) foreign: AtomicBool,
 }

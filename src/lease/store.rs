@@ -6,8 +6,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::model::{
-    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, NotNow, Order,
-    Renewed, Resume, Resumed, Standing, Switch, Switched,
+    Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Held, Holding,
+    NotNow, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 
 /// Why a store did not answer. It says nothing about slots: an error is never absence (rule 25).
@@ -75,6 +75,9 @@ pub trait Store: Send + Sync + 'static {
         owner: OwnerId,
         sessions: &[(AccountKey, Holding)],
     ) -> Result<Audited, StoreError>;
+    /// Heartbeats of sessions without a socket, of one bucket and a hundred at most. What became of each, in the order of
+    /// the question.
+    async fn beat(&self, bucket: u16, beats: &[(AccountKey, Heartbeat)]) -> Result<Vec<Beaten>, StoreError>;
     /// What a bucket holds for a node in its present generation, at most a hundred sessions after this one in the
     /// store's order: the other direction of an audit.
     async fn owned(
@@ -83,7 +86,7 @@ pub trait Store: Send + Sync + 'static {
         owner: OwnerId,
         after: Option<&(AccountKey, SessionId)>,
     ) -> Result<Vec<(AccountKey, Fence)>, StoreError>;
-    /// The account's entries, in the order of their grant; empty for an account never seen.
+    /// The account's living entries, in the order of their grant; empty for an account never seen.
     async fn list(&self, account: &AccountKey) -> Result<Vec<Entry>, StoreError>;
     /// Whether a session holds its slot, and is not about to lose it by an operator's order.
     async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError>;

@@ -1,5 +1,7 @@
 //! `PROTOCOL.md` held against the code: every example, every table, every name.
 //!
+//! Over 400 lines: a test for each part of one document.
+//!
 //! Examples stand in fences ```` ```json server ````, ```` ```json player ```` and ```` ```json http ````; flows in
 //! ```` ```text ```` have lines that begin with `>` (player) or `<` (server).
 //!

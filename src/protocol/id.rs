@@ -91,10 +91,13 @@ impl SessionId {
 }
 
 impl OwnerId {
+    /// No process: what is held under it lives by a time of its own, not by a node's lease.
+    pub const NONE: Self = Self(0);
+
     /// A fresh owner.
     #[must_use]
     pub fn generate() -> Self {
-        Self(u64::from_ne_bytes(random()))
+        Self(u64::from_ne_bytes(random()).max(1))
     }
 }
 

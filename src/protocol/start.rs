@@ -49,6 +49,27 @@ pub struct BadParameter {
 }
 
 impl Start {
+    /// A start whose values do not come from a query: what is not said here is as if it were left out there.
+    ///
+    /// # Errors
+    /// The first value that is missing or out of bounds.
+    pub fn new(
+        content: Option<String>,
+        device: Option<String>,
+        device_name: Option<String>,
+        device_class: Option<String>,
+    ) -> Result<Self, BadParameter> {
+        Ok(Self {
+            content: text("content", content, MAX_ID_BYTES)?.ok_or_else(|| bad("content", "is required"))?,
+            device: text("device", device, MAX_ID_BYTES)?,
+            device_name: text("device_name", device_name, MAX_ID_BYTES)?,
+            device_class: text("device_class", device_class, MAX_CLASS_BYTES)?,
+            on_limit: Mode::Reject,
+            resume: None,
+            since: None,
+        })
+    }
+
     /// Reads a query string. Unknown parameters are ignored; a known one twice is refused, because two readers of
     /// one request must not see different values.
     ///
@@ -74,13 +95,10 @@ impl Start {
             since,
         ] = found;
         Ok(Self {
-            content: text("content", content, MAX_ID_BYTES)?.ok_or_else(|| bad("content", "is required"))?,
-            device: text("device", device, MAX_ID_BYTES)?,
-            device_name: text("device_name", device_name, MAX_ID_BYTES)?,
-            device_class: text("device_class", device_class, MAX_CLASS_BYTES)?,
             on_limit: on_limit.as_deref().map_or(Ok(Mode::Reject), mode)?,
             resume: resume.as_deref().and_then(ResumeSecret::parse),
             since: since.as_deref().map(number).transpose()?,
+            ..Self::new(content, device, device_name, device_class)?
         })
     }
 }

@@ -46,7 +46,7 @@ const SCRIPT_SECONDS: &[f64] = &[
 ];
 /// The scripts that Redis is asked to run.
 const SCRIPTS: &[&str] = &[
-    "renew", "acquire", "resume", "switch", "release", "mark", "decide", "audit", "list", "webhooks",
+    "renew", "acquire", "resume", "switch", "beat", "release", "mark", "decide", "audit", "list", "webhooks",
 ];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
@@ -94,7 +94,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Sessions that hold a slot on this node, by tenant.
+    /// Sessions that hold a slot on this node, or have none and were heard here last, by tenant.
     sessions_active: TenantGauges = "main";
     /// Open connections of players.
     connections_open: IntGauge = ();
@@ -128,7 +128,7 @@ metrics! {
     waiters: IntGauge = ();
     /// Time from a take-over's request to its grant.
     takeover_duration_seconds: Histogram = TAKEOVER_SECONDS;
-    /// Frames that renewed a session's lease.
+    /// Frames that renewed a session's lease, and heartbeats of sessions without a socket.
     heartbeats_total: IntCounter = ();
     /// Ended sessions by code.
     sessions_ended_total: CounterFamily = ("code", ENDED_CODES);

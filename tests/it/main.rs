@@ -25,6 +25,7 @@ mod deploy;
 mod doors;
 mod frames;
 mod http;
+mod http_leases;
 mod leaving;
 mod lifecycle;
 mod nodes;

@@ -569,6 +569,7 @@ impl History<'_> {
             wish,
             consent: false,
             line: 10,
+            period: None,
         }
     }
 

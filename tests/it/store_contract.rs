@@ -4,6 +4,7 @@
 //! store interface and wait for word, which may come late; they never expect that no word comes.
 
 mod audits;
+mod beats;
 mod bench;
 mod decisions;
 mod fences;
@@ -138,6 +139,7 @@ impl Desk {
             wish,
             consent: false,
             line: LINE,
+            period: None,
         }
     }
 
@@ -390,6 +392,13 @@ macro_rules! store_contract {
             decisions::a_session_granted_without_the_store_does_not_come_back_to_a_blocked_account,
             decisions::an_operators_limit_counts_for_starts_waiters_and_the_surplus,
             decisions::operators_word_stands_above_the_rules,
+            beats::a_session_without_a_socket_lives_by_its_heartbeats,
+            beats::a_heartbeat_counts_on_any_node_and_outlives_all_of_them,
+            beats::whoever_takes_its_slot_has_it_at_once,
+            beats::its_end_is_told_by_the_next_heartbeat,
+            beats::only_its_own_device_and_account_keep_or_end_it,
+            beats::a_socket_takes_it_over_and_heartbeats_end,
+            beats::sockets_and_heartbeats_compete_for_the_same_slots,
             fences::only_the_present_owner_and_epoch_change_a_session,
             fences::what_is_absent_is_gone,
             fences::a_higher_epoch_wins,

@@ -21,8 +21,8 @@ use usher::lease::account::{Account, Effects, Fact, Ground};
 use usher::lease::bucket::{Bucket, Lease, Step as Life};
 use usher::lease::group::{Group, MAX_UNCOUNTED, Measure, Terms};
 use usher::lease::model::{
-    Acquire, Decision, Device, Entry, Fence, Generation, Holding, Mark, Millis, NotNow, Order, Progress,
-    Resume, Switch, Waiter, Wish,
+    Acquire, Beat, Beaten, Decision, Device, Entry, Fence, Generation, Heartbeat, Holding, Mark, Millis,
+    NotNow, Order, Progress, Resume, Switch, Waiter, Wish,
 };
 use usher::lease::redis::mail::Mail;
 use usher::lease::redis::store::{Layout, Pinned, RedisStore};
@@ -90,6 +90,9 @@ enum Step {
     Audit {
         holdings: Vec<Held>,
     },
+    Beat {
+        beats: Vec<Word>,
+    },
     Renew {
         owner: u64,
     },
@@ -102,6 +105,19 @@ enum Step {
     Back(Millis),
     NewServer,
     Wipe,
+}
+
+/// A heartbeat.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    /// Whose, and what its node believes to know of it.
+    held: Held,
+    known: bool,
+    /// 0: another device, 1: its own; otherwise none is named.
+    device: u8,
+    /// 0: an end, 1: nothing was heard; otherwise that it plays.
+    word: u8,
+    period: Millis,
 }
 
 /// What a node believes to hold: the entry as it is or was last seen, and how it differs from that.
@@ -147,6 +163,17 @@ fn held() -> impl Strategy<Value = Held> {
             watched,
         },
     )
+}
+
+fn word() -> impl Strategy<Value = Word> {
+    let knobs = (any::<bool>(), 0..6u8, 0..8u8, 1..30_000u64);
+    (held(), knobs).prop_map(|(held, (known, device, word, period))| Word {
+        held,
+        known,
+        device,
+        word,
+        period,
+    })
 }
 
 /// Plain ones in most histories; otherwise the bits that [`terms_of`] reads.
@@ -243,6 +270,7 @@ fn step() -> impl Strategy<Value = Step> {
             |(account, what, limit, enforce)| Step::Decide { account, what, limit, enforce }
         ),
         8 => vec(held(), 1..5).prop_map(|holdings| Step::Audit { holdings }),
+        8 => vec(word(), 1..5).prop_map(|beats| Step::Beat { beats }),
         6 => owner.clone().prop_map(|owner| Step::Renew { owner }),
         3 => owner.prop_map(|owner| Step::Silence { owner }),
         4 => Just(Step::RenewAll),
@@ -263,28 +291,31 @@ struct Twins<'a> {
     /// Every session as it last played.
     seen: HashMap<Player, Entry>,
     facts: Facts,
-    word: Word,
+    word: Told,
 }
 
 /// By account, in their order.
 type Facts = BTreeMap<String, Vec<BTreeMap<String, String>>>;
 
 /// By owner and account: sessions to look at and slots taken, in their order.
-type Word = BTreeMap<(u64, String), Vec<String>>;
+type Told = BTreeMap<(u64, String), Vec<String>>;
 
 /// Remembered ends: epoch, code, until.
 type Ends = BTreeMap<SessionId, (u64, EndCode, Millis)>;
 
-/// What a reading of Redis finds: accounts, index, marked, waiting, tombstone times, owners, tombstones, events.
+/// What a reading of Redis finds: accounts, index, marked, waiting, tombstone times, expiries, owners, tombstones, events,
+/// displacers.
 type Found = (
     BTreeMap<String, String>,
     BTreeSet<String>,
     BTreeSet<String>,
     BTreeMap<String, Millis>,
     BTreeMap<String, Millis>,
+    BTreeMap<String, Millis>,
     BTreeMap<String, String>,
     BTreeMap<String, String>,
     Vec<(String, BTreeMap<String, String>)>,
+    BTreeMap<String, String>,
 );
 
 /// What it should find of the accounts.
@@ -294,6 +325,7 @@ struct Expected {
     index: BTreeSet<String>,
     marked: BTreeSet<String>,
     waiting: BTreeMap<String, Millis>,
+    expiries: BTreeMap<String, Millis>,
 }
 
 impl Expected {
@@ -317,6 +349,10 @@ impl Expected {
                 .insert(format!("{}/{own}", keys::hex(entry.generation.0)));
             if entry.mark.is_some() {
                 self.marked.insert(own);
+            }
+            assert_eq!(entry.expires.is_some(), entry.owner == OwnerId::NONE);
+            if let Some(expires) = entry.expires {
+                self.expiries.insert(format!("{}/{text}", entry.session), expires);
             }
         }
         for waiter in account.line() {
@@ -343,7 +379,7 @@ struct Bench {
 }
 
 #[derive(Default)]
-struct Heard(Mutex<Word>);
+struct Heard(Mutex<Told>);
 
 struct Ear(Arc<Heard>, OwnerId);
 
@@ -447,6 +483,11 @@ fn session((account, number): Player) -> SessionId {
     SessionId::from_bytes(bytes)
 }
 
+/// Every third player has no socket.
+fn without_socket((_, number): Player) -> bool {
+    number.is_multiple_of(3)
+}
+
 fn device(number: u8) -> Arc<Device> {
     Arc::new(Device {
         id: format!("d/{number}\"entries\":[{{").into(),
@@ -483,7 +524,7 @@ impl<'a> Twins<'a> {
             lives: 1,
             seen: HashMap::new(),
             facts: Facts::new(),
-            word: Word::new(),
+            word: Told::new(),
         }
     }
 
@@ -569,6 +610,38 @@ impl<'a> Twins<'a> {
                 watched_ms: held.watched,
             },
             doubtful: held.doubtful,
+            period: None,
+        }
+    }
+
+    fn heartbeat(&self, word: Word) -> Heartbeat {
+        let mut known = self.holding(word.held);
+        known.fence.owner = OwnerId::NONE;
+        known.period = Some(word.period);
+        if known.generation == Generation::NONE {
+            known.generation = Generation(1);
+        }
+        Heartbeat {
+            session: session(word.held.player),
+            device: match word.device {
+                0 => Some("another".into()),
+                1 => Some(known.device.id.clone()),
+                _ => None,
+            },
+            period: word.period,
+            word: match word.word {
+                0 => Beat::Stop,
+                1 => Beat::Silent,
+                2 => Beat::Alive {
+                    position_ms: None,
+                    state: None,
+                },
+                _ => Beat::Alive {
+                    position_ms: Some(word.held.watched),
+                    state: Some(state(word.held.state)),
+                },
+            },
+            known: word.known.then_some(known),
         }
     }
 
@@ -602,7 +675,8 @@ impl<'a> Twins<'a> {
                 .or_default()
                 .push(fields(key, &fact));
         }
-        for look in &effects.looks {
+        // Nobody listens for those without a socket.
+        for look in effects.looks.iter().filter(|look| look.owner != OwnerId::NONE) {
             let word = self.word.entry((look.owner.0, text.clone())).or_default();
             word.push(look.session.to_string());
         }
@@ -619,6 +693,7 @@ impl<'a> Twins<'a> {
         }
         // Who is told something is told this too.
         owners.extend(effects.looks.iter().map(|look| look.owner));
+        owners.remove(&OwnerId::NONE);
         for owner in owners {
             self.word
                 .entry((owner.0, text.clone()))
@@ -643,9 +718,11 @@ impl<'a> Twins<'a> {
                 let (key, life) = (account(player.0), self.life());
                 // Most players have a device of their own.
                 let device = device(if *number < SESSIONS - 5 { *number } else { player.1 });
+                let period = without_socket(*player).then_some(10_000);
                 let request = Acquire {
                     session: session(*player),
-                    owner: OwnerId(*owner),
+                    owner: period.map_or(OwnerId(*owner), |_| OwnerId::NONE),
+                    period,
                     terms: terms_of(*terms, &device),
                     device,
                     content: "m0".into(),
@@ -791,6 +868,18 @@ impl<'a> Twins<'a> {
                 let redis = redis.map(|audited| (audited.generation, audited.verdicts));
                 same("audit", &redis, &self.audit(&life, &sessions))?;
             }
+            Step::Beat { beats } => {
+                let life = self.life();
+                let beats: Vec<_> = beats
+                    .iter()
+                    .map(|word| (account(word.held.player.0), self.heartbeat(*word)))
+                    .collect();
+                let redis = outcome(store.beat(0, &beats).await);
+                let rules = self.batch(&life, &beats, |account, beat, ground, effects| {
+                    Ok(account.beat(beat, ground, effects))
+                });
+                same::<Result<Vec<Beaten>, NotNow>>("beat", &redis, &rules)?;
+            }
             Step::Renew { owner } => self.renew(*owner).await?,
             Step::RenewAll => {
                 for owner in 1..=OWNERS {
@@ -835,31 +924,41 @@ impl<'a> Twins<'a> {
         same("order", &redis, &rules)
     }
 
-    /// The rules' audit of a batch: one script looks at all of it, so word is sent once for each account.
+    /// The rules' audit of a batch.
     fn audit(
         &mut self,
         life: &Life,
         sessions: &[(AccountKey, Holding)],
     ) -> Result<(Generation, Vec<usher::lease::model::Held>), NotNow> {
+        let mut generation = Generation::NONE;
+        let verdicts = self.batch(life, sessions, |account, holding, ground, effects| {
+            let held = account.audit(holding, ground, effects)?;
+            generation = ground.generation;
+            Ok(held)
+        })?;
+        Ok((generation, verdicts))
+    }
+
+    /// A step for each of a batch: one script looks at all of it, so word is sent once for each account.
+    fn batch<Q, T>(
+        &mut self,
+        life: &Life,
+        questions: &[(AccountKey, Q)],
+        mut rule: impl FnMut(&mut Account, &Q, &Ground<'_>, &mut Effects) -> Result<T, NotNow>,
+    ) -> Result<Vec<T>, NotNow> {
         let used = |bucket: &Bucket, key: &AccountKey| bucket.account(key).map_or(0, Account::used);
         let mut touched: Vec<(AccountKey, u32, Effects)> = Vec::new();
-        let mut verdicts = Ok((Generation::NONE, Vec::new()));
-        for (key, holding) in sessions {
+        let mut verdicts = Ok(Vec::new());
+        for (key, question) in questions {
             let before = used(&self.bucket, key);
             let mut effects = Effects::default();
-            let held = self
+            let answer = self
                 .bucket
                 .step(key, life, &mut effects, |account, ground, effects| {
-                    account
-                        .audit(holding, ground, effects)
-                        .map(|held| (ground.generation, held))
+                    rule(account, question, ground, effects)
                 });
-            match held {
-                Ok((generation, held)) => {
-                    let (of, all) = verdicts.as_mut().unwrap();
-                    *of = generation;
-                    all.push(held);
-                }
+            match answer {
+                Ok(answer) => verdicts.as_mut().unwrap().push(answer),
                 Err(reason) => {
                     verdicts = Err(reason);
                     break;
@@ -955,6 +1054,16 @@ impl<'a> Twins<'a> {
         players().filter_map(end).collect()
     }
 
+    fn rules_displacers(&self) -> BTreeMap<String, Value> {
+        let displacer = |player: Player| {
+            let table = self.bucket.account(&account(player.0))?;
+            let (.., until) = table.end_of(session(player))?;
+            let by = table.displacer_of(session(player))?;
+            (until > self.now).then(|| (session(player).to_string(), device_text(by)))
+        };
+        players().filter_map(displacer).collect()
+    }
+
     /// Everything that Redis holds, but the beat of the marker.
     async fn compare(&mut self) -> Result<(), TestCaseError> {
         let mut read = redis::pipe();
@@ -962,7 +1071,7 @@ impl<'a> Twins<'a> {
         for set in ["index", "marked"] {
             read.cmd("ZRANGE").arg(key(set)).arg("0").arg("-1");
         }
-        for set in ["waiting", "tombstone_times"] {
+        for set in ["waiting", "tombstone_times", "expiries"] {
             read.cmd("ZRANGE")
                 .arg(key(set))
                 .arg("0")
@@ -972,12 +1081,13 @@ impl<'a> Twins<'a> {
         read.cmd("HGETALL").arg(key("owners"));
         read.cmd("HGETALL").arg(key("tombstones"));
         read.cmd("XRANGE").arg(key("events")).arg("-").arg("+");
+        read.cmd("HGETALL").arg(key("displacers"));
         read.cmd("DEL").arg(key("events")).ignore();
         let found: Found = read
             .query_async(&mut self.bench.connection.clone())
             .await
             .unwrap();
-        let (tables, index, marked, waiting, times, owners, ends, stream) = found;
+        let (tables, index, marked, waiting, times, expiries, owners, ends, stream, displacers) = found;
         let mut expected = Expected::default();
         for (name, account) in self.bucket.accounts() {
             expected.add(&keys::account(name), account);
@@ -991,6 +1101,7 @@ impl<'a> Twins<'a> {
         same("index", &index, &expected.index)?;
         same("marked", &marked, &expected.marked)?;
         same("waiting", &waiting, &expected.waiting)?;
+        same("expiries", &expiries, &expected.expiries)?;
         let leases = self.bucket.leases().iter();
         let lease = |l: &Lease| format!("{} {} {}", l.until, l.since, l.renewed);
         let leases = leases.map(|(owner, l)| (keys::hex(owner.0), lease(l)));
@@ -1003,7 +1114,15 @@ impl<'a> Twins<'a> {
         let now = self.now;
         let alive =
             |ends: Ends| -> Ends { ends.into_iter().filter(|(_, (.., until))| *until > now).collect() };
-        same("ends", &alive(ends), &alive(self.rules_ends()))?;
+        let ends = alive(ends);
+        let displacers = displacers
+            .iter()
+            .filter(|(session, _)| ends.contains_key(&SessionId::parse(session).unwrap()));
+        let displacers: BTreeMap<String, Value> = displacers
+            .map(|(session, text)| (session.clone(), serde_json::from_str(text).unwrap()))
+            .collect();
+        same("ends", &ends, &alive(self.rules_ends()))?;
+        same("displacers", &displacers, &self.rules_displacers())?;
         same("facts", &facts(stream), &std::mem::take(&mut self.facts))?;
         self.compare_remembered().await?;
         for player in players() {
@@ -1015,13 +1134,16 @@ impl<'a> Twins<'a> {
     }
 
     /// The tables as the store reads them.
-    async fn list(&self) -> Result<(), TestCaseError> {
+    async fn list(&mut self) -> Result<(), TestCaseError> {
+        // At this time, and not at that of the last step.
+        self.life();
         let store = &self.bench.store;
         let mut playing = BTreeSet::new();
         for (name, account) in self.bucket.accounts() {
             let entries = store.list(name).await.unwrap();
-            same("list", &entries, &account.entries().to_vec())?;
-            if !entries.is_empty() {
+            let living = account.entries().iter().filter(|entry| !entry.is_over(self.now));
+            same("list", &entries, &living.cloned().collect())?;
+            if !account.entries().is_empty() {
                 playing.insert(name.clone());
             }
         }
@@ -1031,7 +1153,7 @@ impl<'a> Twins<'a> {
 
     /// All word that was sent has come, and no other.
     async fn hear(&self) -> Result<(), TestCaseError> {
-        let count = |word: &Word| word.values().map(Vec::len).sum::<usize>();
+        let count = |word: &Told| word.values().map(Vec::len).sum::<usize>();
         let deadline = Instant::now() + Duration::from_secs(5);
         while count(&self.bench.heard.0.lock().unwrap()) < count(&self.word) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -1132,6 +1254,9 @@ fn waiter_text(waiter: &Waiter) -> Value {
     }
     if waiter.refused {
         text["refused"] = json!(true);
+    }
+    if let Some(period) = waiter.period {
+        text["period"] = json!(period);
     }
     text
 }

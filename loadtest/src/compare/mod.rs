@@ -166,9 +166,9 @@ pub async fn run(args: CompareArgs) -> Result<(), String> {
             rows::measure(*part, &yard, &kinds, scale, round, &mut measured).await;
         }
         // What was measured so far is kept when a later round fails.
-        write(&args, &yard, &kinds, scale, &measured)?;
+        write(&args, &yard, scale, &measured)?;
     }
-    output::result(&results::text(&yard, &kinds, scale, &measured));
+    output::result(&results::text(&yard, &measured.kinds(), scale, &measured));
     Ok(())
 }
 
@@ -181,6 +181,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// The servers of which something is known.
+    fn kinds(&self) -> Vec<Kind> {
+        let known = |kind: &Kind| self.samples.iter().any(|sample| sample.kind == *kind);
+        Kind::ALL.into_iter().filter(known).collect()
+    }
+
     /// The median over the rounds.
     pub(crate) fn median(&self, kind: Kind, run: &str, figure: &str) -> Option<f64> {
         let these = self.samples.iter();
@@ -224,17 +230,11 @@ impl Measured {
     }
 }
 
-fn write(
-    args: &CompareArgs,
-    yard: &Yard,
-    kinds: &[Kind],
-    scale: Scale,
-    measured: &Measured,
-) -> Result<(), String> {
+fn write(args: &CompareArgs, yard: &Yard, scale: Scale, measured: &Measured) -> Result<(), String> {
     let save = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     };
-    save(&args.out, results::text(yard, kinds, scale, measured))?;
+    save(&args.out, results::text(yard, &measured.kinds(), scale, measured))?;
     if let Some(path) = &args.json {
         let saved = Saved {
             versions: yard

@@ -284,5 +284,6 @@ impl Holding {
         entry.state = self.state;
         entry.progress = self.progress;
         entry.checkpoint = ground.now;
+        entry.expires = self.period.map(|period| ground.now + period);
     }
 }

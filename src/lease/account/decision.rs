@@ -33,6 +33,7 @@ impl Account {
                     kick(entry, EndCode::AccountBlocked, effects);
                     ended += 1;
                 }
+                self.carry_out(ground, effects);
             }
             Decision::Unblock => self.standing.blocked = false,
             Decision::Limit { limit, enforce } => {
@@ -40,6 +41,7 @@ impl Account {
                 if let Some(limit) = limit.filter(|_| enforce) {
                     ended = self.end_surplus(limit, effects);
                 }
+                self.carry_out(ground, effects);
                 // A raised limit too (rule 20).
                 self.hand_over(ground, effects);
             }

@@ -23,6 +23,7 @@ impl Account {
             refreshed: now,
             victim,
             refused: false,
+            period: request.period,
         };
         let end = self.line.len();
         let takers = self
@@ -64,7 +65,8 @@ impl Account {
             self.withdraw(&waiter, effects);
             // Rule 18: who was served or is gone is passed over.
             let served = self.entry(waiter.session).is_some() || self.tombstone(waiter.session).is_some();
-            if (served && holds(Rule::SkipServed)) || (!ground.live(waiter.owner) && holds(Rule::SkipDead)) {
+            let lost = waiter.period.is_none() && !ground.live(waiter.owner);
+            if (served && holds(Rule::SkipServed)) || (lost && holds(Rule::SkipDead)) {
                 continue;
             }
             // What its device played may have come back meanwhile.
@@ -93,6 +95,7 @@ impl Account {
                     mark: None,
                     groups: waiter.terms.keys(),
                     exempt: waiter.terms.exempt,
+                    expires: waiter.period.map(|period| ground.now + period),
                 },
                 &waiter.terms,
                 ground.now,

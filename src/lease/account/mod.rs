@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod abstraction;
 mod audit;
+mod beat;
 mod decision;
 mod line;
 mod places;
@@ -25,8 +26,8 @@ use crate::protocol::id::{OwnerId, SessionId};
 
 use super::bucket::Leases;
 use super::model::{
-    EPOCH_FOREVER, Entry, Fenced, Generation, Holding, Mark, Millis, NotNow, Order, Phase, Resume, Resumed,
-    Standing, Waiter,
+    Device, EPOCH_FOREVER, Entry, Fenced, Generation, Holding, Mark, Millis, NotNow, Order, Phase, Resume,
+    Resumed, Standing, Waiter,
 };
 use super::rule::{Rule, holds};
 use places::{Asker, Remembered};
@@ -63,6 +64,8 @@ struct Tombstone {
     epoch: u64,
     code: EndCode,
     until: Millis,
+    /// Who took the slot over of a session that nobody could tell.
+    by: Option<Arc<Device>>,
 }
 
 /// What the rules must know of the bucket that the account lies in.
@@ -128,7 +131,12 @@ impl Ground<'_> {
             return false;
         }
         let unproven = entry.generation != self.generation && !self.phase.recovering();
-        !self.live(entry.owner) || (unproven && holds(Rule::UnprovenPurged))
+        self.lapsed(entry) || (unproven && holds(Rule::UnprovenPurged))
+    }
+
+    /// Whether nothing holds an entry any more: neither its owner's lease nor a time of its own.
+    fn lapsed(&self, entry: &Entry) -> bool {
+        entry.is_over(self.now) || (entry.expires.is_none() && !self.live(entry.owner))
     }
 
     /// Whether an entry proves nothing because it is of an older life of the data (rule 3).
@@ -137,8 +145,8 @@ impl Ground<'_> {
     }
 
     /// Nothing is granted or confirmed under an owner whose own lease is not live (rule 4).
-    fn own_lease(&self, owner: OwnerId) -> Result<(), NotNow> {
-        if self.live(owner) || !holds(Rule::OwnLeaseFirst) {
+    fn own_lease(&self, owner: OwnerId, period: Option<Millis>) -> Result<(), NotNow> {
+        if period.is_some() || self.live(owner) || !holds(Rule::OwnLeaseFirst) {
             Ok(())
         } else {
             Err(NotNow::RenewFirst)
@@ -170,6 +178,12 @@ impl Account {
     pub fn end_of(&self, session: SessionId) -> Option<(u64, EndCode, Millis)> {
         let tombstone = self.tombstone(session)?;
         Some((tombstone.epoch, tombstone.code, tombstone.until))
+    }
+
+    /// Who took over the slot of a session without a socket, as long as its end is remembered.
+    #[must_use]
+    pub fn displacer_of(&self, session: SessionId) -> Option<&Arc<Device>> {
+        self.tombstone(session)?.by.as_ref()
     }
 
     /// Whether nothing is left to remember.
@@ -206,9 +220,12 @@ impl Account {
         if device.is_some_and(|device| *device != entry.device.id) {
             return Ok(Resumed::Absent);
         }
-        ground.own_lease(request.owner)?;
-        // An entry whose owner is dead but that nobody purged yet may be resumed; one that nobody re-asserted not.
-        if !ground.phase.recovering() && ground.old(entry) && holds(Rule::UnprovenPurged) {
+        ground.own_lease(request.owner, None)?;
+        // An entry whose owner is dead but that nobody purged yet may be resumed; one that nobody re-asserted not, nor
+        // one whose own time is over.
+        let lapsed = entry.expires.is_some() && ground.lapsed(entry);
+        let unproven = ground.old(entry) && holds(Rule::UnprovenPurged);
+        if !ground.phase.recovering() && (unproven || lapsed) {
             self.drop_dead(index, ground, effects);
             self.hand_over(ground, effects);
             return Ok(Resumed::Absent);
@@ -257,6 +274,7 @@ impl Account {
         entry.generation = ground.generation;
         entry.attempt = Some(request.attempt);
         entry.content = request.content.clone();
+        entry.expires = None;
         let changed = self.set_terms(index, &request.terms, ground.now);
         if changed {
             self.hand_over(ground, effects);
@@ -363,6 +381,7 @@ impl Account {
         match order {
             Order::Kick { code, .. } => {
                 kick(entry, code, effects);
+                self.carry_out(ground, effects);
                 Ok(Fenced::Done)
             }
             Order::Refuse(fence) => {
@@ -398,10 +417,29 @@ impl Account {
             || self.entries.iter().any(|entry| ground.dead(entry))
     }
 
-    /// After a time in which nobody could ask, waiters are judged from now on (rule 2).
-    pub fn forgive(&mut self, now: Millis) {
+    /// After a time in which nobody could ask, waiters are judged from now on, and the time of sessions without a socket
+    /// stood still since then (rule 2).
+    pub fn forgive(&mut self, then: Millis, now: Millis) {
         for waiter in &mut self.line {
             waiter.refreshed = now;
+        }
+        let living = self.entries.iter_mut().filter_map(|entry| entry.expires.as_mut());
+        for expires in living.filter(|expires| **expires > then) {
+            *expires += now - then;
+        }
+    }
+
+    /// The clock stepped back from `then`: sessions without a socket live no longer than they were to.
+    pub fn step_back(&mut self, then: Millis, now: Millis) {
+        for expires in self.entries.iter_mut().filter_map(|entry| entry.expires.as_mut()) {
+            *expires = expires.saturating_sub(then - now);
+        }
+    }
+
+    /// Sessions without a socket live at least until then.
+    pub fn extend(&mut self, until: Millis) {
+        for expires in self.entries.iter_mut().filter_map(|entry| entry.expires.as_mut()) {
+            *expires = until.max(*expires);
         }
     }
 
@@ -429,15 +467,39 @@ impl Account {
     /// Takes out an entry whose node is gone.
     fn drop_dead(&mut self, index: usize, ground: &Ground<'_>, effects: &mut Effects) {
         let mut entry = self.entries.remove(index);
-        let at = credit(&mut entry, ground);
-        let code = promised(&entry).unwrap_or(EndCode::LeaseLost);
+        let mut at = credit(&mut entry, ground);
+        let mut code = EndCode::LeaseLost;
+        if let Some(expires) = entry.expires.filter(|_| !ground.old(&entry)) {
+            (code, at) = (EndCode::HeartbeatMissed, expires.min(ground.now));
+        }
+        let code = promised(&entry).unwrap_or(code);
         self.end(entry, code, at, ground.now, effects);
+    }
+
+    /// Ends the sessions without a socket that are to end: nobody else carries it out (rule 22). Every step that marks
+    /// ends with this.
+    fn carry_out(&mut self, ground: &Ground<'_>, effects: &mut Effects) {
+        let marked = |entry: &Entry| entry.expires.is_some() && promised(entry).is_some();
+        let mut ended = false;
+        while let Some(index) = self.entries.iter().position(marked) {
+            let mut entry = self.entries.remove(index);
+            credit(&mut entry, ground);
+            let code = promised(&entry).unwrap_or(EndCode::LeaseLost);
+            self.end(entry, code, ground.now, ground.now, effects);
+            ended = true;
+        }
+        if ended {
+            self.hand_over(ground, effects);
+        }
     }
 
     /// Ends a session whose device plays another one now (rule 21). False when its slot was promised to somebody
     /// already, so that it is not its device's.
     fn make_way(&mut self, index: usize, ground: &Ground<'_>, effects: &mut Effects) -> bool {
-        let entry = self.entries.remove(index);
+        let mut entry = self.entries.remove(index);
+        if entry.expires.is_some() {
+            credit(&mut entry, ground);
+        }
         effects.looks.push(Look {
             session: entry.session,
             owner: entry.owner,
@@ -468,6 +530,14 @@ impl Account {
         if holds(Rule::EveryEndBuried) {
             let epoch = if forever { EPOCH_FOREVER } else { entry.epoch };
             self.bury(entry.session, epoch, code, now);
+        }
+        if let (Some(Mark::TakeOver { device, .. }), EndCode::Displaced, Some(_)) =
+            (&entry.mark, code, entry.expires)
+        {
+            let tombstone = self.tombstones.iter_mut().find(|t| t.session == entry.session);
+            tombstone
+                .into_iter()
+                .for_each(|t| t.by = Some(Arc::clone(device)));
         }
         effects.facts.push(Fact::Ended { entry, code, at });
     }
@@ -523,6 +593,7 @@ impl Account {
             epoch,
             code,
             until: now + TOMBSTONE_MS,
+            by: None,
         });
     }
 }
@@ -549,10 +620,16 @@ fn promised(entry: &Entry) -> Option<EndCode> {
 
 /// Counts as watched what its node would have told: until its last renewal; in another life of the data, of which it
 /// told nothing, until the checkpoint. Answers until when, which is the new checkpoint.
+///
+/// A session without a socket is told of by itself: until now while it lives, otherwise until it was last heard.
 fn credit(entry: &mut Entry, ground: &Ground<'_>) -> Millis {
     let lease = ground.leases.get(&entry.owner);
-    let renewed = lease.filter(|_| entry.generation == ground.generation);
-    let until = renewed.map_or(0, |lease| lease.renewed).max(entry.checkpoint);
+    let told = match entry.expires {
+        Some(expires) => (expires > ground.now).then_some(ground.now),
+        None => lease.map(|lease| lease.renewed),
+    };
+    let told = told.filter(|_| entry.generation == ground.generation);
+    let until = told.unwrap_or(0).max(entry.checkpoint);
     let until = until.min(ground.now);
     if entry.state.is_watching() {
         // A clock that stepped back may stand before the checkpoint.
@@ -564,6 +641,7 @@ fn credit(entry: &mut Entry, ground: &Ground<'_>) -> Millis {
 
 /// Whether a waiter stopped asking, or its node is gone.
 fn gone(waiter: &Waiter, ground: &Ground<'_>) -> bool {
-    let dead = !ground.phase.recovering() && !ground.live(waiter.owner) && holds(Rule::DeadWaitersGo);
+    let lost = waiter.period.is_none() && !ground.live(waiter.owner);
+    let dead = !ground.phase.recovering() && lost && holds(Rule::DeadWaitersGo);
     dead || waiter.refreshed + WAITER_STALE_MS <= ground.now
 }

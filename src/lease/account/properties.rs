@@ -186,6 +186,7 @@ fn acquire(session: u8, owner: OwnerId, limit: u32, wish: Wish) -> Acquire {
         wish,
         consent: false,
         line: LINE,
+        period: None,
     }
 }
 

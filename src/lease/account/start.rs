@@ -8,7 +8,7 @@ use crate::protocol::id::SessionId;
 use super::super::model::{Acquire, Acquired, Entry, Held, Holding, Mark, NotNow, Progress, Waiter, Wish};
 use super::super::rule::{Rule, holds};
 use super::places::{Asker, Refusing, may_free};
-use super::{Account, Effects, Ground, Look};
+use super::{Account, Effects, Ground, Look, credit};
 use crate::protocol::client::PlayState;
 
 impl Account {
@@ -37,13 +37,14 @@ impl Account {
             if elsewhere {
                 return Ok(Acquired::Ended(EndCode::Moved));
             }
-            ground.own_lease(request.owner)?;
+            ground.own_lease(request.owner, request.period)?;
             if !ground.dead(entry) || !holds(Rule::OwnLeaseFirst) {
                 return Ok(self.granted(request.session, false, Vec::new()));
             }
             // Handed over just before the data were lost: nobody but this node could tell of it, and it did not know.
             let holding = Holding {
                 doubtful: true,
+                period: request.period,
                 ..Holding::of(entry, request.limit, request.terms.clone())
             };
             return Ok(match self.reassert(&holding, ground, effects)? {
@@ -58,13 +59,14 @@ impl Account {
         if ground.phase.recovering() {
             return Err(ground.recovering());
         }
-        ground.own_lease(request.owner)?;
+        ground.own_lease(request.owner, request.period)?;
         self.purge(ground, effects);
         if let Some(waiter) = self.line.iter_mut().find(|w| w.session == request.session) {
             waiter.refreshed = ground.now;
             waiter.owner = request.owner;
             waiter.limit = request.limit;
             waiter.terms = request.terms.clone();
+            waiter.period = request.period;
         }
         let refused = self.take_refusal(request);
         let asker = Asker::from(request);
@@ -212,25 +214,58 @@ impl Account {
         if let Some(victim) = self.entries.iter().find(marked).map(|entry| entry.session) {
             return self.enqueue(request, Some(victim), ground.now);
         }
-        // The end of a session that does not make place would be for nothing.
+        // The end of a session that does not make place would be for nothing; and who has no socket cannot wait for an
+        // answer.
         let free_to_mark = |entry: &Entry| {
             let free = entry.session == victim && entry.mark.is_none();
-            free && self.would_help(entry, &Asker::from(request), refusing)
+            let answers = request.consent && request.period.is_some() && entry.expires.is_none();
+            free && !answers && self.would_help(entry, &Asker::from(request), refusing)
         };
         let Some(index) = self.entries.iter().position(free_to_mark) else {
             return self.denied(&Asker::from(request), refusing, false, request.line, ground);
         };
         let entry = &mut self.entries[index];
+        // A viewer without a socket cannot be asked.
+        let timed = entry.expires.is_some();
         entry.mark = Some(Mark::TakeOver {
             by: request.session,
             device: Arc::clone(&request.device),
-            asked: request.consent,
+            asked: request.consent && !timed,
         });
+        if timed {
+            return self.take_at_once(request, index, ground, effects);
+        }
         effects.looks.push(Look {
             session: victim,
             owner: entry.owner,
         });
         self.enqueue(request, Some(victim), ground.now)
+    }
+}
+
+impl Account {
+    /// The slot of a session without a socket is free at once, and the taker's.
+    fn take_at_once(
+        &mut self,
+        request: &Acquire,
+        index: usize,
+        ground: &Ground<'_>,
+        effects: &mut Effects,
+    ) -> Acquired {
+        let mut entry = self.entries.remove(index);
+        let asker = Asker::from(request);
+        if !self.has_place(&asker, ground) {
+            // The limit was lowered: one end is not enough.
+            entry.mark = None;
+            self.entries.insert(index, entry);
+            let refusing = self.refusing(&asker, ground);
+            return self.denied(&asker, &refusing, false, request.line, ground);
+        }
+        credit(&mut entry, ground);
+        self.end(entry, EndCode::Displaced, ground.now, ground.now, effects);
+        let shadowed = self.shadowed(&asker, ground);
+        self.admit(fresh(request, ground), &request.terms, ground.now, effects);
+        self.granted(request.session, false, shadowed)
     }
 }
 
@@ -252,5 +287,6 @@ fn fresh(request: &Acquire, ground: &Ground<'_>) -> Entry {
         mark: None,
         groups: request.terms.keys(),
         exempt: request.terms.exempt,
+        expires: request.period.map(|period| ground.now + period),
     }
 }

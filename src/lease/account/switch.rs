@@ -28,7 +28,7 @@ impl Account {
         if index.is_none() || !proven {
             return Ok(Switched::Gone);
         }
-        ground.own_lease(fence.owner)?;
+        ground.own_lease(fence.owner, None)?;
         // Every check of a limit first purges the account's dead entries (rule 13).
         self.purge_others(Some(fence.session), ground, effects);
         let Some(index) = self.index(fence.session) else {

@@ -295,6 +295,7 @@ impl Scenario {
             },
             consent: false,
             line: 4,
+            period: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the scripts answer: one type for each script, read from JSON, and the model's types made of it.
-//! Over 400 lines: each type stands beside its reading, in the order of the scripts.
+//!
+//! Over 400 lines: the twin of the scripts' outcomes in one place, data without a rule.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{Attempt, OwnerId};
 
 use super::super::model::{
-    Acquired, Decided, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase, Progress,
-    Refusal, Renewed, Resumed, Standing, Switched,
+    Acquired, Beaten, Decided, Device, Entry, Fenced, Generation, Held, Mark, Millis, NotNow, Phase,
+    Progress, Refusal, Renewed, Resumed, Standing, Switched,
 };
 use super::keys;
 use super::scripts::{Hex, SessionText};
@@ -284,6 +285,50 @@ impl From<Verdict> for Held {
     }
 }
 
+#[derive(Deserialize)]
+pub(super) struct BeatDone {
+    #[serde(default)]
+    pub(super) verdicts: Vec<BeatenText>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BeatenText {
+    Lives {
+        entry: Box<EntryText>,
+        used: u32,
+        limit: Option<u32>,
+    },
+    Stopped,
+    Later,
+    Moved,
+    Foreign,
+    Gone {
+        code: Option<EndCode>,
+        by: Option<DeviceText>,
+    },
+}
+
+impl From<BeatenText> for Beaten {
+    fn from(text: BeatenText) -> Self {
+        match text {
+            BeatenText::Lives { entry, used, limit } => Self::Lives {
+                entry: Box::new((*entry).into()),
+                used,
+                limit,
+            },
+            BeatenText::Stopped => Self::Stopped,
+            BeatenText::Later => Self::Later,
+            BeatenText::Moved => Self::Moved,
+            BeatenText::Foreign => Self::Foreign,
+            BeatenText::Gone { code, by } => Self::Gone {
+                code,
+                by: by.map(Arc::from),
+            },
+        }
+    }
+}
+
 #[derive(Clone, Copy, Default, Deserialize)]
 pub(super) struct StandingText {
     blocked: bool,
@@ -371,6 +416,8 @@ pub(super) struct EntryText {
     groups: Vec<Arc<str>>,
     #[serde(default)]
     exempt: bool,
+    /// Beside the table, of entries without a socket.
+    expires: Option<Millis>,
 }
 
 impl From<EntryText> for Entry {
@@ -394,6 +441,7 @@ impl From<EntryText> for Entry {
             settles: text.settles,
             groups: text.groups,
             exempt: text.exempt,
+            expires: text.expires,
         }
     }
 }

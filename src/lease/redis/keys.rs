@@ -17,6 +17,8 @@
 //! | 9 | `..:waiting` | sorted set | when it last asked -> `<session>/<account>` of waiters |
 //! | 10 | `..:remembered` | hash | account -> `{"<rule>/<value>":<until>}`: values of rules that outlive a play |
 //! | 11 | `..:remembered_times` | sorted set | the last `<until>` -> account |
+//! | 12 | `..:expiries` | sorted set | when it ends -> `<session>/<account>` of entries without a socket |
+//! | 13 | `..:displacers` | hash | session -> `{"id":..,"name":..,"class":..}`: who took over the slot of an ended one without a socket; goes with its tombstone |
 //!
 //! What webhooks need is read and written by a script of its own, `webhooks.lua`, which is given 8 and these three:
 //!
@@ -31,7 +33,9 @@
 //!
 //! An account is the JSON text `["tenant","account"]`; owner, generation and attempt are 16 lower-case hex digits; a
 //! session its 22 characters; times are milliseconds of Redis's clock. 4, 5 and 9 follow from 3 (and the time in 9
-//! stands nowhere else, so that all waiters can be forgiven at once, rule 2). Nodes of a version and the one before
+//! stands nowhere else, so that all waiters can be forgiven at once, rule 2); so does 12, but for its times. An entry without a socket
+//! has the owner `0000000000000000`, which no process has: a node of a version without them takes such an owner for
+//! dead, and ends these sessions as `lease_lost`. Nodes of a version and the one before
 //! it share these data: fields may be added to the JSON and are kept by those who do not know them; anything else
 //! needs a `v2`.
 
@@ -41,7 +45,7 @@ use crate::protocol::id::{AccountKey, OwnerId};
 const VERSION: &str = "v1";
 
 /// Keys of a bucket.
-pub(super) const COUNT: usize = 11;
+pub(super) const COUNT: usize = 13;
 
 const NAMES: [&str; COUNT] = [
     "marker",
@@ -55,6 +59,8 @@ const NAMES: [&str; COUNT] = [
     "waiting",
     "remembered",
     "remembered_times",
+    "expiries",
+    "displacers",
 ];
 
 /// The keys of a bucket, in the order of the scripts.

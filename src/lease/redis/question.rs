@@ -7,7 +7,7 @@ use crate::protocol::close::EndCode;
 
 use super::super::group::{Group, MAX_UNCOUNTED, Measure, Terms};
 use super::super::model::{
-    Acquire, Decision, Device, Generation, Holding, Millis, Order, Resume, Switch, Wish,
+    Acquire, Beat, Decision, Device, Generation, Heartbeat, Holding, Millis, Order, Resume, Switch, Wish,
 };
 use super::keys;
 use super::scripts::{Hex, SessionText};
@@ -35,6 +35,8 @@ pub(super) struct AcquireAsk<'a> {
     victim: Option<SessionText>,
     consent: bool,
     line: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<Millis>,
 }
 
 impl<'a> AcquireAsk<'a> {
@@ -57,6 +59,7 @@ impl<'a> AcquireAsk<'a> {
             victim,
             consent: request.consent,
             line: request.line,
+            period: request.period,
         }
     }
 }
@@ -192,6 +195,48 @@ pub(super) struct AuditedSession<'a> {
     pub(super) holding: HoldingAsk<'a>,
 }
 
+/// What `beat` is asked.
+#[derive(Serialize)]
+pub(super) struct BeatAsk<'a> {
+    pub(super) beats: Vec<HeartbeatAsk<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct HeartbeatAsk<'a> {
+    account: String,
+    session: SessionText,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+    period: Millis,
+    word: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<PlayState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<HoldingAsk<'a>>,
+}
+
+impl<'a> HeartbeatAsk<'a> {
+    pub(super) fn new(account: String, beat: &'a Heartbeat) -> Self {
+        let (word, position, state) = match beat.word {
+            Beat::Alive { position_ms, state } => ("alive", position_ms, state),
+            Beat::Silent => ("silent", None, None),
+            Beat::Stop => ("stop", None, None),
+        };
+        Self {
+            account,
+            session: SessionText(beat.session),
+            device: beat.device.as_deref(),
+            period: beat.period,
+            word,
+            position: position.map(|position| position.min(MAX_NUMBER)),
+            state,
+            known: beat.known.as_ref().map(HoldingAsk::new),
+        }
+    }
+}
+
 /// What `list` is asked.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -232,6 +277,8 @@ pub(super) struct HoldingAsk<'a> {
     position: u64,
     watched: u64,
     doubtful: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<Millis>,
 }
 
 impl<'a> HoldingAsk<'a> {
@@ -255,6 +302,7 @@ impl<'a> HoldingAsk<'a> {
             position: holding.progress.position_ms.min(MAX_NUMBER),
             watched: holding.progress.watched_ms.min(MAX_NUMBER),
             doubtful: holding.doubtful,
+            period: holding.period,
         }
     }
 }

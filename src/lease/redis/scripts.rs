@@ -47,6 +47,12 @@ script!(
     "Compares a node's sessions with the tables.",
     "lua/repair.lua"
 );
+script!(
+    BEAT,
+    "beat",
+    "Keeps or ends sessions without a socket.",
+    "lua/repair.lua"
+);
 script!(DECIDE, "decide", "Takes an operator's decision about an account.");
 script!(LIST, "list", "Reads.");
 

@@ -20,17 +20,17 @@ use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::super::model::{
-    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, Millis, Order,
-    Renewed, Resume, Resumed, Standing, Switch, Switched,
+    Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Held, Holding,
+    Millis, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use super::super::store::{Audited, Store, StoreError};
 use super::answer::{
-    AcquireDone, AuditDone, DecideDone, FencedText, ListDone, NotNowText, RenewDone, Reply, ResumeDone,
-    SwitchDone,
+    AcquireDone, AuditDone, BeatDone, DecideDone, FencedText, ListDone, NotNowText, RenewDone, Reply,
+    ResumeDone, SwitchDone,
 };
 use super::question::{
-    AcquireAsk, AuditAsk, AuditedSession, DecideAsk, HoldingAsk, ListAsk, MarkAsk, ReleaseAsk, RenewAsk,
-    ResumeAsk, SwitchAsk,
+    AcquireAsk, AuditAsk, AuditedSession, BeatAsk, DecideAsk, HeartbeatAsk, HoldingAsk, ListAsk, MarkAsk,
+    ReleaseAsk, RenewAsk, ResumeAsk, SwitchAsk,
 };
 use super::refusals::Refusals;
 use super::scripts::{self, Fresh, Hex, SessionText, StepText};
@@ -354,6 +354,21 @@ impl Store for RedisStore {
             generation: Generation(done.generation.0),
             verdicts: done.verdicts.into_iter().map(Held::from).collect(),
         })
+    }
+
+    async fn beat(&self, bucket: u16, beats: &[(AccountKey, Heartbeat)]) -> Result<Vec<Beaten>, StoreError> {
+        let asks = beats
+            .iter()
+            .map(|(account, beat)| HeartbeatAsk::new(keys::account(account), beat));
+        let ask = BeatAsk {
+            beats: asks.collect(),
+        };
+        let (_, done) = self.run::<BeatDone>(&scripts::BEAT, bucket, &ask).await?;
+        if done.verdicts.len() != ask.beats.len() {
+            let refusal = "not a verdict for each heartbeat".to_owned();
+            return Err(self.explain(&scripts::BEAT, Failed::Refused(refusal)));
+        }
+        Ok(done.verdicts.into_iter().map(Beaten::from).collect())
     }
 
     async fn owned(

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use usher::lease::account::{Account, Effects, Ground};
 use usher::lease::bucket::{Bucket, Step, Upkeep};
 use usher::lease::model::{
-    Acquire, Acquired, Decided, Decision, Entry, Fence, Fenced, Generation, Held, Holding, Millis, NotNow,
-    Order, Progress, Renewed, Resume, Resumed, Standing, Switch, Switched,
+    Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Held, Holding,
+    Millis, NotNow, Order, Progress, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use usher::lease::store::{Audited, Store, StoreError};
 use usher::protocol::close::EndCode;
@@ -310,6 +310,11 @@ impl Store for Twin {
         let verdict = ours.clone().map(|audited| audited.verdicts[0].clone());
         assert_same(&verdict, &expected);
         ours
+    }
+
+    async fn beat(&self, bucket: u16, beats: &[(AccountKey, Heartbeat)]) -> Result<Vec<Beaten>, StoreError> {
+        // The random histories have none: `store_twins` has.
+        self.store.beat(bucket, beats).await
     }
 
     async fn owned(

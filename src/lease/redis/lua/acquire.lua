@@ -2,7 +2,8 @@
 --
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2]: {account, session, owner, device: {id, name, class}, content, limit (slots), terms, wish: "slot" | "wait" | "oldest"
---   | "take_over", victim (of a take-over), consent (whether the victim is asked), line (most waiters)}
+--   | "take_over", victim (of a take-over), consent (whether the victim is asked), line (most waiters),
+--   period (ms without a heartbeat, for a session without a socket, whose owner is nobody's; absent: its owner's lease holds it)}
 -- Outcomes: {granted: {used, replaced, generation, started_at (ms), shadowed: [rule], limit}}
 --   {denied: {refused, refusal: {rule, used, limit, slots, may_take_over}, line_open, holders, limit}}
 --   {waiting: {position, taking_over}}   {ended: <code>}
@@ -61,7 +62,7 @@ local function enqueue(victim)
     account.changed = true
     table.insert(account.line, at, {
         session = session, owner = ask.owner, device = ask.device, content = ask.content, limit = ask.limit,
-        terms = ask.terms, refreshed = now, victim = victim,
+        terms = ask.terms, refreshed = now, victim = victim, period = ask.period,
     })
     return waiting()
 end
@@ -75,9 +76,25 @@ local function take_over(victim, refusing)
     end
     local at = place_of(account.entries, victim)
     local entry = at and account.entries[at]
-    -- The end of a session that does not make place would be for nothing.
-    if not entry or entry.mark or not would_help(account, entry, ask, refusing) then
+    -- The end of a session that does not make place would be for nothing; and who has no socket cannot wait for an answer.
+    local answers = entry and ask.consent and ask.period and not entry.expires
+    if not entry or entry.mark or answers or not would_help(account, entry, ask, refusing) then
         return denied(false, refusing)
+    end
+    -- A viewer without a socket cannot be asked, and its slot is free at once.
+    if entry.expires then
+        table.remove(account.entries, at)
+        if not has_place(account, ask) then
+            -- The limit was lowered: one end is not enough.
+            table.insert(account.entries, at, entry)
+            return denied(false, refusing_of(account, ask))
+        end
+        credit(entry)
+        entry.mark = { by = session, device = ask.device, asked = false }
+        finish(account, entry, 'displaced', now)
+        local shadowed = shadowed_of(account, ask)
+        admit(account, ask)
+        return granted(false, shadowed)
     end
     entry.mark = { by = session, device = ask.device, asked = ask.consent }
     look(account, entry)
@@ -173,7 +190,7 @@ if at then
         return not_yet()
     elseif elsewhere then
         return answer({ ended = 'moved' })
-    elseif not live(ask.owner) then
+    elseif not ask.period and not live(ask.owner) then
         return renew_first()
     elseif not dead(entry) then
         return granted(false)
@@ -182,7 +199,7 @@ if at then
     local verdict = reassert(account, {
         session = session, owner = entry.owner, epoch = entry.epoch, generation = entry.generation, device = entry.device,
         content = entry.content, state = entry.state, started = entry.started, position = entry.position,
-        watched = entry.watched, limit = ask.limit, terms = ask.terms, doubtful = true,
+        watched = entry.watched, limit = ask.limit, terms = ask.terms, doubtful = true, period = ask.period,
     })
     if verdict.gone then
         return answer({ ended = verdict.gone.code })
@@ -194,7 +211,7 @@ if account.data.blocked then
     return answer({ ended = 'account_blocked' })
 elseif recovering then
     return not_yet()
-elseif not live(ask.owner) then
+elseif not ask.period and not live(ask.owner) then
     return renew_first()
 end
 purge_others(account)
@@ -203,7 +220,8 @@ at = place_of(account.line, session)
 if at then
     local waiter = account.line[at]
     account.changed = account.changed or waiter.owner ~= ask.owner or waiter.limit ~= ask.limit
-    waiter.refreshed, waiter.owner, waiter.limit = now, ask.owner, ask.limit
+        or waiter.period ~= ask.period
+    waiter.refreshed, waiter.owner, waiter.limit, waiter.period = now, ask.owner, ask.limit, ask.period
     if waiter.terms or ask.terms then
         waiter.terms, account.changed = ask.terms, true
     end

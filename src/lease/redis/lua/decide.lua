@@ -23,6 +23,7 @@ if ask.blocked then
         kick(account, entry, 'account_blocked')
         ended = ended + 1
     end
+    carry_out(account)
     call('SPUBLISH', NOTICES, '{"blocked":' .. account.key .. '}')
 elseif ask.blocked == false then
     data.blocked = nil
@@ -45,6 +46,7 @@ else
         kick(account, newest, 'stream_limit_reached')
         ended = ended + 1
     end
+    carry_out(account)
     -- A raised limit too (rule 20).
     hand_over(account)
 end

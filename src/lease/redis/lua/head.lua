@@ -6,7 +6,7 @@
 --
 -- KEYS, all of one bucket, in the order of `keys.rs`:
 --   1 marker   2 owners   3 accounts   4 index   5 marked   6 tombstones   7 tombstone_times   8 events   9 waiting
---   10 remembered   11 remembered_times
+--   10 remembered   11 remembered_times   12 expiries   13 displacers
 -- ARGV[1], the step, JSON; every time is in milliseconds:
 --   fresh       a fresh generation, 16 hex digits, in case that one is needed
 --   first, second   the two halves of a recovery
@@ -31,7 +31,9 @@
 local call = redis.call
 local step, ask = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local MARKER, OWNERS, ACCOUNTS, INDEX, MARKED, TOMBSTONES, TOMBSTONE_TIMES, EVENTS, WAITING,
-    REMEMBERED, REMEMBERED_TIMES = unpack(KEYS)
+    REMEMBERED, REMEMBERED_TIMES, EXPIRIES, DISPLACERS = unpack(KEYS)
+-- The owner of entries without a socket, which live by an expiry of their own.
+local NOBODY = '0000000000000000'
 local MAIL, NOTICES = string.sub(MARKER, 1, -7) .. 'mail:', string.sub(MARKER, 1, -7) .. 'notices'
 
 local now = step.now
@@ -83,6 +85,18 @@ local function each_lease(bound, once)
     end
 end
 
+-- Changes the end of every entry without a socket.
+local function each_expiry(change)
+    local all = call('ZRANGE', EXPIRIES, 0, -1, 'WITHSCORES')
+    for at = 1, #all, 2 do
+        local ends = tonumber(all[at + 1])
+        local changed = change(ends)
+        if changed ~= ends then
+            call('ZADD', EXPIRIES, digits(changed), all[at])
+        end
+    end
+end
+
 -- The server's mark of its life.
 local function server_life()
     return step.server or string.match(call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -101,6 +115,9 @@ local function enter()
     local changed = true
     if not (generation and marker[2] == server and second and opens and beat) then
         each_lease(math.max)
+        each_expiry(function(ends)
+            return math.max(ends, now + step.lease)
+        end)
         generation = step.fresh
         second = now + step.first
         opens = second + step.second
@@ -110,9 +127,16 @@ local function enter()
         second = math.min(second, now + step.first)
         opens = math.min(opens, now + step.first + step.second)
         each_lease(math.min)
+        each_expiry(function(ends)
+            return math.max(ends - (beat - now), 0)
+        end)
     elseif now - beat > step.gap then
         -- Nobody is declared dead for a time in which nobody could renew, once until it renews; no waiter is silent.
         each_lease(math.max, true)
+        -- The time of sessions without a socket stood still.
+        each_expiry(function(ends)
+            return ends > beat and ends + (now - beat) or ends
+        end)
         for _, waiter in ipairs(call('ZRANGE', WAITING, 0, -1)) do
             call('ZADD', WAITING, now, waiter)
         end
@@ -162,8 +186,11 @@ end
 
 -- What the account adds to the bucket's sorted sets.
 local function members(account)
-    local index, marked, waiting = {}, {}, {}
+    local index, marked, waiting, expiries = {}, {}, {}, {}
     for _, entry in ipairs(account.entries) do
+        if entry.expires then
+            expiries[entry.session .. '/' .. account.key] = entry.expires
+        end
         local own = entry.owner .. '/' .. entry.session .. '/' .. account.key
         index[entry.generation .. '/' .. own] = 0
         if entry.mark then
@@ -174,7 +201,7 @@ local function members(account)
         index['line/' .. waiter.owner .. '/' .. waiter.session .. '/' .. account.key] = 0
         waiting[waiter.session .. '/' .. account.key] = waiter.refreshed
     end
-    return { [INDEX] = index, [MARKED] = marked, [WAITING] = waiting }
+    return { [INDEX] = index, [MARKED] = marked, [WAITING] = waiting, [EXPIRIES] = expiries }
 end
 
 local function account_of(key)
@@ -187,6 +214,11 @@ local function account_of(key)
     account = { key = key, data = data, entries = data.entries or {}, line = data.line or {}, looks = {} }
     for _, waiter in ipairs(account.line) do
         waiter.refreshed = tonumber(call('ZSCORE', WAITING, waiter.session .. '/' .. key) or 0)
+    end
+    for _, entry in ipairs(account.entries) do
+        if entry.owner == NOBODY then
+            entry.expires = tonumber(call('ZSCORE', EXPIRIES, entry.session .. '/' .. key) or 0)
+        end
     end
     account.before, account.used = members(account), used(account)
     accounts[key] = account
@@ -244,10 +276,20 @@ local function save(account)
     for _, waiter in ipairs(account.line) do
         waiter.refreshed = nil
     end
+    local expiries
+    for _, entry in ipairs(account.entries) do
+        if entry.expires then
+            expiries = expiries or {}
+            expiries[entry], entry.expires = entry.expires, nil
+        end
+    end
     if data.entries or data.line or data.blocked or data.limit then
         call('HSET', ACCOUNTS, account.key, cjson.encode(data))
     else
         call('HDEL', ACCOUNTS, account.key)
+    end
+    for entry, expires in pairs(expiries or NONE) do
+        entry.expires = expires
     end
 end
 
@@ -289,6 +331,7 @@ local function forget_ends(most)
     if #past > 0 then
         call('HDEL', TOMBSTONES, unpack(past))
         call('ZREM', TOMBSTONE_TIMES, unpack(past))
+        call('HDEL', DISPLACERS, unpack(past))
     end
 end
 
@@ -321,7 +364,9 @@ end
 local function tell(account)
     local words, order = {}, {}
     local function word_to(owner)
-        if not words[owner] then
+        if owner == NOBODY then
+            return {}
+        elseif not words[owner] then
             words[owner] = {}
             order[#order + 1] = owner
         end
@@ -380,14 +425,23 @@ local function old(entry)
     return entry.generation ~= generation
 end
 
+-- Whether nothing holds an entry any more: neither its owner's lease nor a time of its own.
+local function lapsed(entry)
+    if entry.expires then
+        return entry.expires <= now
+    end
+    return not live(entry.owner)
+end
+
 -- Whether whoever comes across the entry may drop it. Nothing may be dropped while the bucket recovers.
 local function dead(entry)
-    return not recovering and (old(entry) or not live(entry.owner))
+    return not recovering and (old(entry) or lapsed(entry))
 end
 
 -- Whether a waiter stopped asking, or its node is gone.
 local function gone(waiter)
-    return waiter.refreshed + step.stale <= now or (not recovering and not live(waiter.owner))
+    local lost = not waiter.period and not live(waiter.owner)
+    return waiter.refreshed + step.stale <= now or (not recovering and lost)
 end
 
 -- A waiter that is gone asks no victim any more.
@@ -741,6 +795,7 @@ local function fresh_entry(start)
         device = start.device, content = start.content, state = 'playing', started = now,
         position = 0, watched = 0, checkpoint = now, groups = keys_of(start.terms),
         exempt = start.terms and start.terms.exempt or nil,
+        expires = start.period and now + start.period or nil,
     }
 end
 
@@ -754,6 +809,9 @@ end
 local function finish(account, entry, code, at)
     account.changed = true
     bury(entry.session, entry.mark and entry.mark.kick and step.forever or entry.epoch, code)
+    if entry.expires and code == 'displaced' and entry.mark and entry.mark.device then
+        call('HSET', DISPLACERS, entry.session, cjson.encode(entry.mark.device))
+    end
     record(account, entry, at, code)
 end
 
@@ -775,9 +833,33 @@ local function code_of(mark)
     end
 end
 
+-- Counts as watched what its node would have told: until its last renewal; in another life of the data, of which it
+-- told nothing, until the checkpoint. Answers until when, which is the new checkpoint.
+-- A session without a socket is told of by itself: until now while it lives, otherwise until it was last heard.
+local function credit(entry)
+    local told
+    if entry.expires then
+        told = entry.expires > now and now
+    else
+        local lease = lease_of(entry.owner)
+        told = lease and lease.renewed
+    end
+    local till = math.min(math.max(not old(entry) and told or 0, entry.checkpoint), now)
+    for _, state in ipairs(step.watching) do
+        if entry.state == state then
+            entry.watched = entry.watched + math.max(till - entry.checkpoint, 0)
+        end
+    end
+    entry.checkpoint = math.max(entry.checkpoint, till)
+    return till
+end
+
 -- Ends a session whose device plays another one now (rule 21). False when its slot was promised to somebody already.
 local function make_way(account, at)
     local entry = table.remove(account.entries, at)
+    if entry.expires then
+        credit(entry)
+    end
     look(account, entry)
     local code = code_of(entry.mark)
     local taker = not code and entry.mark and place_of(account.line, entry.mark.by)
@@ -814,7 +896,7 @@ local function hand_over(account)
             at = 1
             withdraw(account, waiter)
             local served = place_of(account.entries, waiter.session) or tombstone_of(waiter.session)
-            if not served and live(waiter.owner) then
+            if not served and (waiter.period or live(waiter.owner)) then
                 -- What its device played may have come back meanwhile.
                 local own = own_place(account, waiter.device)
                 while own do
@@ -834,25 +916,35 @@ local function remove(account, at, code)
     hand_over(account)
 end
 
--- Counts as watched what its node would have told: until its last renewal; in another life of the data, of which it
--- told nothing, until the checkpoint. Answers until when, which is the new checkpoint.
-local function credit(entry)
-    local lease = not old(entry) and lease_of(entry.owner)
-    local till = math.min(math.max(lease and lease.renewed or 0, entry.checkpoint), now)
-    for _, state in ipairs(step.watching) do
-        if entry.state == state then
-            entry.watched = entry.watched + math.max(till - entry.checkpoint, 0)
-        end
-    end
-    entry.checkpoint = math.max(entry.checkpoint, till)
-    return till
-end
-
 -- Takes out an entry whose node is gone.
 local function drop_dead(account, place)
     local entry = table.remove(account.entries, place)
-    local at = credit(entry)
-    finish(account, entry, code_of(entry.mark) or 'lease_lost', at)
+    local at, code = credit(entry), 'lease_lost'
+    if entry.expires and not old(entry) then
+        at, code = math.min(entry.expires, now), 'heartbeat_missed'
+    end
+    finish(account, entry, code_of(entry.mark) or code, at)
+end
+
+-- Ends the sessions without a socket that are to end: nobody else carries it out (rule 22). Every step that marks ends
+-- with this.
+local function carry_out(account)
+    local at, ended = 1, false
+    while account.entries[at] do
+        local entry = account.entries[at]
+        local code = entry.expires and code_of(entry.mark)
+        if code then
+            table.remove(account.entries, at)
+            credit(entry)
+            finish(account, entry, code, now)
+            ended = true
+        else
+            at = at + 1
+        end
+    end
+    if ended then
+        hand_over(account)
+    end
 end
 
 -- Drops the entries of dead owners and those that nobody re-asserted, but for one session, and gives their slots on

@@ -2,7 +2,7 @@
 --
 -- KEYS, ARGV[1]: see head.lua.
 -- ARGV[2] and outcome:
---   {account}                 {entries, standing: {blocked, limit}} of an account, the former in the order of their grant
+--   {account}                 {entries, standing: {blocked, limit}} of an account, the living ones in the order of their grant
 --   {account, session}        {lives} whether the session holds its slot and no order takes it away; recovering, see
 --                             head.lua, when it is not there because the data were lost, or may be
 --   {owner, after, most}      {owned: [[account, session, epoch]]} at most so many that an owner has in the present life
@@ -15,9 +15,23 @@ local wrong = wrong_buckets(marker[2])
 if wrong then
     return wrong
 end
+-- The entries of a table but those without a socket whose time is over.
+local function living(data)
+    local entries = {}
+    for _, entry in ipairs(data.entries or {}) do
+        if entry.owner == NOBODY then
+            entry.expires = tonumber(call('ZSCORE', EXPIRIES, entry.session .. '/' .. ask.account) or 0)
+        end
+        if not entry.expires or entry.expires > now then
+            entries[#entries + 1] = entry
+        end
+    end
+    return entries
+end
+
 if ask.session then
     local text = call('HGET', ACCOUNTS, ask.account)
-    local entries = text and cjson.decode(text).entries or {}
+    local entries = living(text and cjson.decode(text) or {})
     local at = place_of(entries, ask.session)
     if not at and not tombstone_of(ask.session) then
         opens = tonumber(marker[4] or nil)
@@ -32,7 +46,9 @@ if ask.session then
 elseif ask.account then
     local text = call('HGET', ACCOUNTS, ask.account)
     local data = text and cjson.decode(text) or {}
-    return answer({ entries = data.entries, standing = { blocked = data.blocked or false, limit = data.limit } })
+    local entries = living(data)
+    entries = #entries > 0 and entries or nil
+    return answer({ entries = entries, standing = { blocked = data.blocked or false, limit = data.limit } })
 elseif ask.owner then
     local owned
     local prefix = (marker[1] or '') .. '/' .. ask.owner

@@ -22,6 +22,7 @@ end
 local entry = account.entries[at]
 if ask.code then
     kick(account, entry, ask.code)
+    carry_out(account)
     return answer('done')
 end
 if entry.owner ~= ask.owner or entry.epoch ~= ask.epoch then

@@ -50,7 +50,8 @@ end
 
 if not recovering then
     each_prefix(function(life, holder, from, to, prefix)
-        if #keys < step.max_purged and (life ~= 'line' and life ~= generation or not live(holder)) then
+        local lost = holder ~= NOBODY and not live(holder)
+        if #keys < step.max_purged and (life ~= 'line' and life ~= generation or lost) then
             for _, member in ipairs(call('ZRANGE', INDEX, from, to, 'BYLEX', 'LIMIT', 0, step.max_purged)) do
                 upkeep(member, prefix)
             end
@@ -59,6 +60,13 @@ if not recovering then
 end
 local silent = call('ZRANGE', WAITING, '-inf', digits(now - step.stale), 'BYSCORE', 'LIMIT', 0, step.max_purged)
 for _, member in ipairs(silent) do
+    upkeep(member, 0)
+end
+local over = NONE
+if not recovering then
+    over = call('ZRANGE', EXPIRIES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, step.max_purged)
+end
+for _, member in ipairs(over) do
     upkeep(member, 0)
 end
 local purged = 0
@@ -75,6 +83,13 @@ for _, account in ipairs(touched) do
     tell(account)
 end
 touched = {}
+for _, member in ipairs(over) do
+    -- A version without these sessions takes the entry alone.
+    local account = accounts[string.sub(member, SESSION + 1)]
+    if account and not place_of(account.entries, string.sub(member, 1, SESSION - 1)) then
+        call('ZREM', EXPIRIES, member)
+    end
+end
 forget_ends(step.max_purged)
 local past_values = call('ZRANGE', REMEMBERED_TIMES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, step.max_purged)
 if #past_values > 0 then

@@ -1,7 +1,8 @@
 -- Repair: what a node holds is written again. It stands between head.lua and the text of the scripts that need it, and is
 -- no script of its own. These are the steps of src/lease/account/audit.rs.
 --
--- A holding is as release has it, and with limit (slots), terms and doubtful (somebody else may have its slot).
+-- A holding is as release has it, and with limit (slots), terms, doubtful (somebody else may have its slot) and period (ms without a
+-- heartbeat, of a session without a socket).
 
 -- Brings an entry up to date: it is confirmed, under this owner and epoch, with its present progress.
 local function refresh(account, entry, holding)
@@ -12,6 +13,7 @@ local function refresh(account, entry, holding)
     entry.owner, entry.epoch, entry.generation = holding.owner, holding.epoch, generation
     entry.content, entry.state = holding.content, holding.state
     entry.position, entry.watched, entry.checkpoint = holding.position, holding.watched, now
+    entry.expires = holding.period and now + holding.period or nil
     account.changed = true
 end
 
@@ -25,6 +27,7 @@ local function entry_of(holding)
         device = holding.device, content = holding.content, state = holding.state, started = holding.started,
         position = holding.position, watched = holding.watched, checkpoint = now, groups = keys_of(holding.terms),
         exempt = holding.terms and holding.terms.exempt or nil,
+        expires = holding.period and now + holding.period or nil,
     }
 end
 

@@ -29,8 +29,8 @@ elseif ask.device and ask.device ~= entry.device.id then
     return answer('absent')
 elseif not live(ask.owner) then
     return renew_first()
-elseif not recovering and old(entry) then
-    -- Nobody re-asserted it in time.
+elseif not recovering and (old(entry) or entry.expires and lapsed(entry)) then
+    -- Nobody re-asserted it in time, or its own time is over.
     drop_dead(account, at)
     hand_over(account)
     return answer('absent')
@@ -52,7 +52,7 @@ end
 credit(entry)
 entry.state = 'playing'
 entry.owner, entry.epoch, entry.generation = ask.owner, math.max(entry.epoch, ask.above) + 1, generation
-entry.attempt, entry.content = ask.attempt, ask.content
+entry.attempt, entry.content, entry.expires = ask.attempt, ask.content, nil
 account.changed = true
 if set_terms(account, entry, ask.terms) then
     hand_over(account)

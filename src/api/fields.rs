@@ -1,0 +1,46 @@
+//! A JSON object, field by field: what is unknown is ignored, what is known has its type or is named in the refusal.
+
+use axum::extract::Request;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::body::read_json;
+use super::error::ApiError;
+
+/// The fields of a body.
+pub(super) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// 415, 413 and 408 as [`read_json`]; 400 when it is no object.
+    pub(super) async fn read(request: Request, deadline: Instant) -> Result<Self, ApiError> {
+        read_json(request, deadline, "body", "the body must be a JSON object")
+            .await
+            .map(Self)
+    }
+
+    /// A field of this type; `null` is as if it were left out.
+    ///
+    /// # Errors
+    /// 400 that names the field; `usage` says what it must be.
+    pub(super) fn take<T: DeserializeOwned>(
+        &mut self,
+        field: &'static str,
+        usage: &'static str,
+    ) -> Result<Option<T>, ApiError> {
+        let value = self.0.remove(field).filter(|value| !value.is_null());
+        let value = value.map(serde_json::from_value).transpose();
+        value.map_err(|_| ApiError::bad_request(field, format!("{field} must be {usage}")))
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(super) fn text(&mut self, field: &'static str) -> Result<Option<String>, ApiError> {
+        self.take(field, "a text")
+    }
+}
