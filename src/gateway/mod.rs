@@ -36,9 +36,6 @@ use crate::telemetry::Metrics;
 use player::Player;
 use registry::Registry;
 
-/// Every session has taken its new limits within this time; one that has not does so by the audit of each minute.
-const NOTICE: Duration = Duration::from_secs(1);
-
 /// What the sessions of a node share.
 pub struct Gateway {
     /// Who may play.
@@ -90,14 +87,6 @@ impl Gateway {
         self.policy.store(Arc::new(policy));
         for seat in self.registry.seats() {
             seat.tell(|news| news.policy = true);
-        }
-        if self.lease.is_shared() {
-            let lease = Arc::clone(&self.lease);
-            self.tasks.spawn(async move {
-                // The sessions look at their new limits first.
-                tokio::time::sleep(NOTICE).await;
-                lease.audit_soon();
-            });
         }
     }
 

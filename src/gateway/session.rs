@@ -299,7 +299,10 @@ impl Session {
         self.player.plan = claims.plan.clone();
         self.player.streams = claims.streams;
         self.player.profile = claims.profile.clone();
-        self.reconsider();
+        if self.reconsider() {
+            // The store hears of it now: who waits may have a place, and who plays may be beyond its limit.
+            self.seat.tell(|news| news.look = true);
+        }
         self.player.token_end = token_end(&claims);
         self.player.contents = claims.contents.map(Vec::into_boxed_slice);
         self.token_deadline = deadline(self.player.token_end);
@@ -324,6 +327,7 @@ impl Session {
                 holding.limit = limit;
                 holding.terms = terms;
             });
+            self.gateway.lease.audit_soon(&self.player.account);
         }
         changed
     }

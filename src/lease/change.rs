@@ -27,10 +27,8 @@ impl Service {
         self.store.is_shared()
     }
 
-    /// Compares every session with the store at the next renewals: limits have changed.
-    pub fn audit_soon(&self) {
-        for bucket in &self.buckets {
-            bucket.tenure().surprised();
-        }
+    /// Compares the sessions of the account's bucket with the store at the next renewal: what one counts in has changed.
+    pub fn audit_soon(&self, account: &AccountKey) {
+        self.state(account).tenure().surprised();
     }
 }

@@ -375,7 +375,7 @@ impl Service {
         !self.store.is_shared() || self.state(account).tenure().vouches(tick(), since, generation)
     }
 
-    fn state(&self, account: &AccountKey) -> &BucketState {
+    pub(super) fn state(&self, account: &AccountKey) -> &BucketState {
         &self.buckets[usize::from(self.store.bucket(account))]
     }
 }

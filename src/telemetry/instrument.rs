@@ -131,7 +131,8 @@ impl<L: Label> Declare for Counters<L> {
     }
 }
 
-/// Counters by one label whose values are literals of the code, so that no input can become one.
+/// Counters by one label whose values are literals of the code or names out of the configuration, so that nothing a
+/// stranger sends can become one.
 #[derive(Debug)]
 pub struct CounterFamily(IntCounterVec);
 

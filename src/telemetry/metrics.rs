@@ -116,7 +116,7 @@ metrics! {
     admissions_total: Counters<Admission> = ();
     /// Time from a start's last byte to its decision, waiting in line excluded.
     admission_duration_seconds: Histogram = ADMISSION_SECONDS;
-    /// Refusals by the rule that caused them.
+    /// Refusals by the rule that caused them; after "shadow:" stands a rule that only tells what it would have refused.
     denials_total: CounterFamily = ("rule", &["account", "blocked"]);
     /// Slots used by the account after each grant.
     concurrency_level: Histogram = LEVELS;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::bucket::{Lease, Leases};
-use super::super::group::Terms;
+use super::super::group::{ACCOUNT, Group, Groups, Measure, Terms};
 use super::super::model::{
     Acquire, Acquired, Device, EPOCH_FOREVER, Entry, Fence, Fenced, Generation, Held, Holding, Mark, Millis,
     NotNow, Order, Phase, Resume, Resumed, Wish,
@@ -23,6 +23,8 @@ const LINE: u32 = 3;
 const OWNERS: u64 = 3;
 const SESSIONS: u8 = 24;
 const DEVICES: u8 = 7;
+/// Most sessions of the group that some count in.
+const GROUP: u32 = 1;
 
 /// What a new life of the data still has of the one before.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +151,30 @@ fn limit(session: SessionId) -> u32 {
     u32::from(number(session) / 2 % 5)
 }
 
+/// One session in three counts in a group of its own beside the total.
+fn terms(session: SessionId) -> Terms {
+    let grouped = (0..SESSIONS).any(|number| number % 3 == 0 && id(number) == session);
+    let group = Group {
+        key: "tag/x".into(),
+        limit: GROUP,
+        measure: Measure::Sessions,
+        shadow: false,
+        enforce: false,
+    };
+    Terms {
+        groups: if grouped {
+            vec![group].into()
+        } else {
+            Groups::default()
+        },
+        ..Terms::default()
+    }
+}
+
+fn is_grouped(session: SessionId) -> bool {
+    terms(session).groups.iter().len() > 0
+}
+
 fn acquire(session: u8, owner: OwnerId, limit: u32, wish: Wish) -> Acquire {
     Acquire {
         session: id(session),
@@ -156,7 +182,7 @@ fn acquire(session: u8, owner: OwnerId, limit: u32, wish: Wish) -> Acquire {
         device: device(session % DEVICES),
         content: "m".into(),
         limit,
-        terms: Terms::default(),
+        terms: terms(id(session)),
         wish,
         consent: false,
         line: LINE,
@@ -284,6 +310,19 @@ impl World {
                     };
                     let used = playing.len() - before.iter().filter(unproven).count();
                     assert!(used < limit || takes_over, "I1: {} of {limit}", used + 1);
+                    let stale: Vec<_> = before
+                        .iter()
+                        .filter(unproven)
+                        .map(|entry| entry.session)
+                        .collect();
+                    let of_group = playing
+                        .iter()
+                        .filter(|one| is_grouped(**one) && !stale.contains(one));
+                    assert_eq!(entry.groups, terms(session).keys());
+                    assert!(
+                        !is_grouped(session) || of_group.count() < GROUP as usize,
+                        "I1: beyond the limit of its group"
+                    );
                     assert!(self.live(entry.owner), "granted under a dead node (rules 4, 18)");
                     assert!(!playing.contains(&session), "rule 18: it plays already");
                     assert!(!self.is_buried(session), "rule 18: it has ended");
@@ -373,6 +412,19 @@ impl World {
         }
     }
 
+    /// Whether a session counts in the group and has no place in it: others of other devices have all.
+    fn is_group_full(&self, session: SessionId) -> bool {
+        let number = (0..SESSIONS).find(|number| id(*number) == session);
+        let own = device(number.unwrap() % DEVICES);
+        let others = self
+            .account
+            .entries
+            .iter()
+            .filter(|entry| entry.device.id != own.id);
+        let others = others.filter(|entry| is_grouped(entry.session)).count();
+        is_grouped(session) && others >= GROUP as usize
+    }
+
     /// What is true between any two steps.
     fn check(&self) {
         let entries = &self.account.entries;
@@ -391,7 +443,8 @@ impl World {
                     || !living
                     || self.phase.recovering()
                     || self.unsettled
-                    || entries.len() >= waiter.limit as usize,
+                    || entries.len() >= waiter.limit as usize
+                    || self.is_group_full(waiter.session),
                 "rule 20: a slot idles past a waiter"
             );
             patient += u32::from(waiter.victim.is_none());
@@ -552,15 +605,25 @@ impl World {
                 );
                 assert_eq!(generation, self.generation, "rule 3: an old entry proves nothing");
                 self.held
-                    .insert((owner, session), Holding::of(&entry, limit, Terms::default()));
+                    .insert((owner, session), Holding::of(&entry, limit, terms(session)));
                 self.unsettled &= old.is_some();
             }
-            Ok(Acquired::Denied { ref holders, .. }) => {
+            Ok(Acquired::Denied {
+                ref refusal,
+                ref holders,
+                ..
+            }) => {
                 assert!(live && !recovering, "rules 4 and 25: it cannot judge");
+                let of_account = *refusal.rule == *ACCOUNT;
+                assert_eq!(refusal.limit, if of_account { limit } else { GROUP });
                 assert!(
-                    holders.len() >= limit as usize,
+                    holders.len() >= refusal.limit as usize,
                     "I2: {} of {limit}",
                     holders.len()
+                );
+                assert!(
+                    of_account || holders.iter().all(|holder| is_grouped(holder.session)),
+                    "only its own holders are told"
                 );
                 for holder in holders {
                     let proven = holder.generation == self.generation && self.live(holder.owner);
@@ -573,7 +636,7 @@ impl World {
             Ok(Acquired::Waiting { position, .. }) => {
                 assert!(live && !recovering && position >= 1);
                 assert!(
-                    self.account.entries.len() >= limit as usize,
+                    self.account.entries.len() >= limit as usize || self.is_group_full(session),
                     "I2: it waits for nothing"
                 );
                 self.unsettled = false;
@@ -607,7 +670,7 @@ impl World {
             device: device.map(|number| format!("d{number}").into()),
             content: "m2".into(),
             limit: 3,
-            terms: Terms::default(),
+            terms: terms(session),
             attempt: Attempt(attempt),
         };
         let answer = self.act(Some(session), |account, ground, effects| {
@@ -636,14 +699,14 @@ impl World {
                 assert_eq!(used as usize, before.len());
                 assert_eq!(self.account.entries.len(), before.len(), "never counted twice");
                 if !repeated {
-                    let stale = Holding::of(old, limit(session), Terms::default());
+                    let stale = Holding::of(old, limit(session), terms(session));
                     if self.live(old.owner) {
                         assert_eq!(self.audit_one(&stale), Ok(Held::Moved), "I4");
                     }
                 }
                 self.held.insert(
                     (owner, session),
-                    Holding::of(&entry, limit(session), Terms::default()),
+                    Holding::of(&entry, limit(session), terms(session)),
                 );
             }
             Ok(Resumed::At { epoch, .. }) => {
@@ -840,11 +903,17 @@ impl World {
             entry.session != session && counts && !waited
         };
         let others = self.account.entries.iter().filter(proven).count();
+        let of_group = self.account.entries.iter().filter(proven);
+        let of_group = of_group.filter(|entry| is_grouped(entry.session)).count();
         let firm_first = matches!(self.phase, Phase::First { .. }) && !holding.doubtful;
         let present = old.is_some_and(|old| old.generation == self.generation);
         assert!(
             firm_first || present || others < limit(session) as usize,
             "I1: written again at the limit"
+        );
+        assert!(
+            firm_first || present || !is_grouped(session) || of_group < GROUP as usize,
+            "I1: written again at the limit of its group"
         );
     }
 
