@@ -28,8 +28,8 @@ pub struct CompareArgs {
     /// A small one: one round, a tenth of the sessions, short measurements
     #[arg(long)]
     pub quick: bool,
-    /// Rounds, of which the median counts [default: 3, with --quick 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
+    /// Rounds, of which the median counts; 0 writes the table of --add anew [default: 3, with --quick 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub rounds: Option<u32>,
     /// The gateway's program, built with --release [default: usher beside this program]
     #[arg(long, value_name = "FILE")]
@@ -166,6 +166,9 @@ pub async fn run(args: CompareArgs) -> Result<(), String> {
             rows::measure(*part, &yard, &kinds, scale, round, &mut measured).await;
         }
         // What was measured so far is kept when a later round fails.
+        write(&args, &yard, scale, &measured)?;
+    }
+    if scale.rounds == done {
         write(&args, &yard, scale, &measured)?;
     }
     output::result(&results::text(&yard, &measured.kinds(), scale, &measured));
