@@ -67,7 +67,7 @@ pub(super) async fn open(
     let player = Player::new(claims, start, entitlement, context.id, context.client)?;
     let opened = api
         .gateway
-        .open_lone(player, victim)
+        .open_lone(player, victim, api.gateway.lone_period())
         .await
         .map_err(|reason| match reason {
             NotOpened::Denied {
@@ -127,6 +127,7 @@ pub(super) async fn heartbeat(
     let caller = Caller {
         claims: &claims,
         address: context.client,
+        period: api.gateway.lone_period(),
     };
     let told = api
         .gateway
@@ -157,6 +158,7 @@ pub(super) async fn stop(
     let caller = Caller {
         claims: &claims,
         address: context.client,
+        period: api.gateway.lone_period(),
     };
     match api
         .gateway
@@ -357,7 +359,7 @@ fn gone(code: &'static str, message: &'static str) -> ApiError {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-fn away(error: StoreError) -> ApiError {
+pub(super) fn away(error: StoreError) -> ApiError {
     match error {
         StoreError::Unavailable | StoreError::NotNow(_) | StoreError::Foreign(_) => ApiError::unavailable(
             "unavailable",
