@@ -128,6 +128,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             query_token: config.auth.query_token,
+            facade: config.facade.clone(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
         let players = bind("listen.players", config.listen.players)?;

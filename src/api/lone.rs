@@ -41,6 +41,15 @@ const RETRY_AFTER: u16 = 1;
 type Shared = State<Arc<Api>>;
 type SessionPath = Result<Path<String>, PathRejection>;
 
+/// A node that leaves takes nobody in any more.
+pub(super) fn check_staying(api: &Api) -> Result<(), ApiError> {
+    if api.draining.load(Ordering::Relaxed) {
+        let message = "this node is leaving; ask again";
+        return Err(ApiError::unavailable("draining", message, RETRY_AFTER));
+    }
+    Ok(())
+}
+
 /// `POST /v1/sessions`
 pub(super) async fn open(
     State(api): Shared,
@@ -48,10 +57,7 @@ pub(super) async fn open(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (claims, request) = api.watcher(&context, request).await?;
-    if api.draining.load(Ordering::Relaxed) {
-        let message = "this node is leaving; ask again";
-        return Err(ApiError::unavailable("draining", message, RETRY_AFTER));
-    }
+    check_staying(&api)?;
     let mut fields = Fields::read(request, context.peer.deadline).await?;
     let start = Start::new(
         fields.text("content")?,
@@ -68,7 +74,7 @@ pub(super) async fn open(
     api.check_start(&player.account)?;
     let opened = api
         .gateway
-        .open_lone(player, victim)
+        .open_lone(player, victim, api.gateway.lone_period())
         .await
         .map_err(|reason| match reason {
             NotOpened::Denied {
@@ -128,6 +134,7 @@ pub(super) async fn heartbeat(
     let caller = Caller {
         claims: &claims,
         address: context.client,
+        period: api.gateway.lone_period(),
     };
     let told = api
         .gateway
@@ -158,6 +165,7 @@ pub(super) async fn stop(
     let caller = Caller {
         claims: &claims,
         address: context.client,
+        period: api.gateway.lone_period(),
     };
     match api
         .gateway
@@ -358,7 +366,7 @@ fn gone(code: &'static str, message: &'static str) -> ApiError {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-fn away(error: StoreError) -> ApiError {
+pub(super) fn away(error: StoreError) -> ApiError {
     match error {
         StoreError::Unavailable | StoreError::NotNow(_) | StoreError::Foreign(_) => ApiError::unavailable(
             "unavailable",

@@ -6,6 +6,7 @@
 
 mod accounts;
 pub mod admin;
+mod adobe;
 mod body;
 mod echo;
 pub mod error;
@@ -30,6 +31,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 
 use crate::auth::Verifier;
+use crate::config::Facade;
 use crate::gateway::Gateway;
 use crate::net::address::Addressing;
 use crate::net::limits::{Admission, RequestLimits};
@@ -58,6 +60,8 @@ pub struct Api {
     pub draining: AtomicBool,
     /// Whether `?token=` is accepted.
     pub query_token: bool,
+    /// The API of another product.
+    pub facade: Facade,
     /// Largest message of `/debug/echo`; none: no such route.
     pub echo: Option<usize>,
 }
@@ -77,6 +81,9 @@ pub fn player_routes(api: &Arc<Api>) -> Router {
         .route("/v1/watch", get(watch::watch).head(error::method_not_allowed));
     if api.echo.is_some() {
         router = router.route("/debug/echo", get(echo::echo).head(error::method_not_allowed));
+    }
+    if api.facade.adobe {
+        router = router.merge(adobe::routes(&api.facade));
     }
     router
         .fallback(error::not_found)

@@ -50,6 +50,10 @@ impl Upgrade {
     }
 }
 
+/// Marks an answer that has the shape of another product's API, also where it refuses.
+#[derive(Clone, Copy)]
+pub(super) struct OwnShape;
+
 /// A router that answers a listener.
 pub struct Routes {
     router: Router,
@@ -114,7 +118,9 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
         Err(error) => axum::response::IntoResponse::into_response(error),
     };
     let error = response.extensions_mut().remove::<ApiError>();
-    if let Some(error) = error.or_else(|| ApiError::of_status(response.status())) {
+    let shaped = response.extensions_mut().remove::<OwnShape>().is_some();
+    let unshaped = || ApiError::of_status(response.status()).filter(|_| !shaped);
+    if let Some(error) = error.or_else(unshaped) {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = error.render(context.id);
         if let Some(allow) = allow {

@@ -6,6 +6,7 @@
 
 mod environment;
 mod error;
+mod facade;
 mod keys;
 mod load;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod validate;
 mod validate_tests;
 
 pub use error::ConfigError;
+pub use facade::{Application, Facade};
 pub use load::{Overrides, leaves, load, to_toml};
 pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
 pub use rules::{Devices, Exempt, GroupRule, Per};

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Devices, Exempt, GroupRule, RedisUrl, Secret};
+use super::{Devices, Exempt, Facade, GroupRule, RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,6 +33,8 @@ pub struct Config {
     pub auth: Auth,
     /// Playback tickets.
     pub tickets: Tickets,
+    /// The API of another product.
+    pub facade: Facade,
     /// Limits by plan name (token claim `plan`).
     pub plans: BTreeMap<String, Plan>,
     /// Limits beside the account's total, by name.

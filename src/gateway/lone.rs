@@ -22,7 +22,6 @@ use crate::protocol::server::{Slots, millis};
 use crate::telemetry::Admission;
 
 use super::Gateway;
-use super::lones::Memory;
 use super::player::{Player, token_end};
 use super::ticket::Playing;
 
@@ -84,6 +83,8 @@ pub struct Caller<'a> {
     pub claims: &'a Claims,
     /// Where it comes from.
     pub address: IpAddr,
+    /// How long the session lives from now on without another word.
+    pub period: Duration,
 }
 
 /// What became of a session that somebody sent word of.
@@ -106,17 +107,23 @@ pub enum Told {
 }
 
 impl Gateway {
-    /// How long a session without a socket lives without a heartbeat.
+    /// How long a session lives without a heartbeat, as on a socket.
     #[must_use]
     pub fn lone_period(&self) -> Duration {
         self.timing.period
     }
 
-    /// Starts a session without a socket. `victim`: whose slot it takes when none is free.
+    /// Starts a session without a socket. `victim`: whose slot it takes when none is free; `period`: how long it lives
+    /// without a heartbeat.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn open_lone(&self, player: Player, victim: Option<SessionId>) -> Result<Opened, NotOpened> {
+    pub async fn open_lone(
+        &self,
+        player: Player,
+        victim: Option<SessionId>,
+        period: Duration,
+    ) -> Result<Opened, NotOpened> {
         let policy = self.policy.load_full();
         if victim.is_some() && !player.entitlement.may_take_over {
             return Err(NotOpened::TakeoverForbidden);
@@ -125,7 +132,7 @@ impl Gateway {
         let mut secret = ResumeSecret::generate();
         let mut again = true;
         loop {
-            let request = self.lone_request(&player, &policy, secret.session(), victim);
+            let request = self.lone_request(&player, &policy, secret.session(), (victim, period));
             let mut answer = self.lease.acquire_lone(&player.account, &request).await;
             if let Ok(Acquired::Waiting { .. }) = answer {
                 answer = self.await_victim(&player.account, &request).await;
@@ -201,7 +208,7 @@ impl Gateway {
         player: &Player,
         policy: &Policy,
         session: SessionId,
-        victim: Option<SessionId>,
+        (victim, period): (Option<SessionId>, Duration),
     ) -> Acquire {
         Acquire {
             session,
@@ -213,7 +220,7 @@ impl Gateway {
             wish: victim.map_or(Wish::Slot, Wish::TakeOver),
             consent: policy.consent,
             line: policy.line,
-            period: Some(millis(self.lone_period())),
+            period: Some(millis(period)),
         }
     }
 
@@ -306,7 +313,7 @@ impl Gateway {
         {
             return Ok(Told::Foreign);
         }
-        let period = millis(self.lone_period());
+        let period = millis(caller.period);
         let beat = Heartbeat {
             session,
             device: claims.device.as_deref().map(Into::into),
@@ -320,11 +327,11 @@ impl Gateway {
                 self.metrics.heartbeats_total.inc();
                 let terms = caller.terms(&policy, &account, &entry.device, &entry.content);
                 let expires = entry.expires.unwrap_or_default();
-                lones.keep(
-                    &account,
-                    Memory::of(&entry, period, entitlement.limit, terms),
-                    expires,
-                );
+                let holding = Holding {
+                    period: Some(period),
+                    ..Holding::of(&entry, entitlement.limit, terms)
+                };
+                lones.keep(&account, holding, expires);
                 let playing = Playing {
                     account: &account,
                     session,

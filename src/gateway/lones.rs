@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lease::model::{Beat, Beaten, Device, Entry, Heartbeat, Holding, Millis};
+use crate::lease::model::{Beat, Beaten, Device, Heartbeat, Holding, Millis};
 use crate::lease::store::bucket_of;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, SessionId};
@@ -244,20 +244,5 @@ impl Lone {
             watched_ms = holding.progress.watched_ms,
             "session without a socket ended"
         );
-    }
-}
-
-impl Memory {
-    /// What a session is written with again, of an entry that the store just told of.
-    pub(super) fn of(
-        entry: &Entry,
-        period: Millis,
-        limit: u32,
-        terms: crate::lease::group::Terms,
-    ) -> Holding {
-        Holding {
-            period: Some(period),
-            ..Holding::of(entry, limit, terms)
-        }
     }
 }

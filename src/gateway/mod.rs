@@ -1,6 +1,7 @@
 //! The connection: one task per player.
 //!
-//! Owns: what happens on an open socket, from the first frame to the last; the registry of local sessions; leaving.
+//! Owns: what happens on an open socket, from the first frame to the last; the registry of local sessions; leaving; and
+//! players without a socket (`lone`), who have requests in place of a task.
 //! Does not: accept connections, read HTTP or verify how a request came in (that is `net` and `api`), nor decide
 //! who may play (that is `lease`).
 //! Called by: `api::watch`, which hands an upgraded connection over, and `app`, which drains.

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::AccountKey;
 
+use super::clock::tick;
 use super::model::{Acquire, Acquired, Beaten, Heartbeat};
 use super::service::Service;
 use super::store::StoreError;
@@ -82,7 +83,12 @@ impl Service {
     /// [`StoreError::Unavailable`]: unknown whether it was heard.
     pub async fn heartbeat(&self, account: &AccountKey, beat: Heartbeat) -> Result<Beaten, StoreError> {
         let bucket = self.store.bucket(account);
-        let heartbeats = &self.buckets[usize::from(bucket)].heartbeats;
+        let state = &self.buckets[usize::from(bucket)];
+        // Nobody waits for a store that is known to be away.
+        if state.tenure().is_away(tick()) {
+            return Err(StoreError::Unavailable);
+        }
+        let heartbeats = &state.heartbeats;
         let (answer, told) = oneshot::channel();
         {
             let mut waiting = heartbeats.lock();

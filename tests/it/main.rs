@@ -23,6 +23,7 @@ mod conformance;
 mod consent;
 mod deploy;
 mod doors;
+mod facade;
 mod frames;
 mod http;
 mod http_leases;
