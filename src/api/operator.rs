@@ -163,6 +163,7 @@ fn action(method: &Method, route: &str) -> &'static str {
         ("GET" | "HEAD", "/log") => "log.show",
         ("PUT", "/log") => "log.set",
         ("GET" | "HEAD", "/trail") => "trail.list",
+        ("GET" | "HEAD", "/webhooks") => "webhooks.list",
         _ => "unknown",
     }
 }

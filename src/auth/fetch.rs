@@ -52,6 +52,6 @@ impl Fetcher {
         if answer.status != StatusCode::OK {
             return Err(format!("status {}", answer.status));
         }
-        Ok(answer.body)
+        answer.body
     }
 }

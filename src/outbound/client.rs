@@ -61,8 +61,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
+    /// Its body, or why it could not be read to its end.
+    pub body: Result<Bytes, String>,
 }
 
 impl Client {
@@ -113,8 +113,8 @@ impl Client {
         Ok(Self { client, url })
     }
 
-    /// One exchange: everything from the name's resolution to the last byte of the answer within `timeout`. A longer
-    /// body than `most` bytes is an error, and its connection is closed. Redirects are not followed.
+    /// One exchange: everything from the name's resolution to the last byte of the answer within `timeout`. Of a longer
+    /// body than `most` bytes nothing is kept, and its connection is closed. Redirects are not followed.
     ///
     /// # Errors
     /// What an operator should read in the log.
@@ -140,7 +140,9 @@ impl Client {
             Ok(Answer {
                 status: parts.status,
                 headers: parts.headers,
-                body: body.map_err(|e| with_causes(&*e))?.to_bytes(),
+                body: body
+                    .map(http_body_util::Collected::to_bytes)
+                    .map_err(|e| with_causes(&*e)),
             })
         };
         match tokio::time::timeout(timeout, exchange).await {

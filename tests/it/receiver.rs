@@ -26,6 +26,8 @@ pub(crate) const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwM
 pub(crate) enum Mood {
     /// With this status, and these header lines.
     Status(u16, &'static str),
+    /// With 200 and a body of this many bytes.
+    Verbose(usize),
     /// Not at all: it reads the request and keeps the connection.
     Hang,
 }
@@ -195,9 +197,13 @@ async fn serve(mut stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream
         }
         *shared.asked.lock().unwrap() += 1;
         let mood = shared.mood.lock().unwrap().clone();
-        let Mood::Status(status, lines) = mood else {
-            std::future::pending::<()>().await;
-            return;
+        let (status, lines, length) = match mood {
+            Mood::Status(status, lines) => (status, lines, 0),
+            Mood::Verbose(length) => (200, "", length),
+            Mood::Hang => {
+                std::future::pending::<()>().await;
+                return;
+            }
         };
         if (200..300).contains(&status) {
             assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
@@ -208,7 +214,8 @@ async fn serve(mut stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream
                 body: serde_json::from_str(&body).unwrap(),
             });
         }
-        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{lines}\r\n");
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{lines}\r\n");
+        let answer = head + &"x".repeat(length);
         if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {
             return;
         }

@@ -287,6 +287,19 @@ async fn what_is_refused_for_good_is_a_dead_letter_and_the_next_has_its_turn() {
     }
 }
 
+/// What it has to say does not matter, nor how much of it.
+#[tokio::test]
+async fn a_receiver_that_takes_it_with_many_words_has_taken_it() {
+    let receiver = Receiver::start().await;
+    let node = Node::with(&receiver.settings("")).await;
+    receiver.is(Mood::Verbose(1 << 20));
+    play(&node, "ann").await;
+    assert_plays(&receiver.takes(2, SOON).await, 1, 1);
+    node.metric_becomes("usher_webhook_deliveries_total{outcome=\"delivered\"}", 2.0)
+        .await;
+    assert_eq!(receiver.asked(), 2, "each once");
+}
+
 #[tokio::test]
 async fn an_event_that_gets_too_old_is_a_dead_letter() {
     let receiver = Receiver::start().await;
