@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -24,6 +25,7 @@ use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
 use crate::config::Config;
+use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
@@ -117,6 +119,7 @@ impl Node {
             tasks: TaskTracker::new(),
         });
         gateway.count_rules(&gateway.policy.load());
+        let db = open_database(&config, &metrics).await?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -125,6 +128,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             query_token: config.auth.query_token,
@@ -183,7 +187,7 @@ impl Node {
             addressing: Arc::clone(&self.api.addressing),
             proxy_protocol: self.config.listen.proxy_protocol,
             handshake_timeout: self.config.limits.handshake_timeout,
-            handler: routes(player_routes(&self.api)),
+            handler: routes(player_routes(&self.api, self.parts())),
             metrics: Arc::clone(&self.metrics),
             tasks: self.connections.clone(),
         });
@@ -209,6 +213,11 @@ impl Node {
         Ok(())
     }
 
+    /// Routes of the parts that are switched on.
+    fn parts(&self) -> Router {
+        Router::new()
+    }
+
     fn maintain(&mut self) {
         let upkeep = tokio::spawn(Arc::clone(&self.gateway.lease).keep());
         let (metrics, certificates) = (Arc::clone(&self.metrics), Arc::clone(&self.certificates));
@@ -217,6 +226,11 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(db) = self.api.db.clone().filter(|db| !db.is_ready()) {
+            let migrate = self.config.database.migrate;
+            let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });
+            self.upkeep.push(task.abort_handle());
+        }
     }
 
     /// The most connections that this node takes.
@@ -251,6 +265,9 @@ impl Node {
         }
         self.webhooks.stop().await;
         self.gateway.lease.farewell().await;
+        if let Some(db) = &self.api.db {
+            db.close().await;
+        }
         tracing::info!(sessions = told, finished, "drained");
     }
 }
@@ -274,6 +291,35 @@ fn prepare(config: &Config) -> Result<(Arc<Verifier>, Arc<Certificates>), AppErr
     let paths = certificate_paths(config)?;
     let certificates = Certificates::load(paths, tls::provider()).map_err(failed("tls"))?;
     Ok((Arc::new(verifier), Arc::new(certificates)))
+}
+
+/// The database with its tables, if any part uses one. Without Redis and without a server of its own a node has a file;
+/// with Redis alone it has none: rows of one node would be missing on the others.
+async fn open_database(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Db>, AppError> {
+    if !config.modules.any() {
+        return Ok(None);
+    }
+    if !config.redis.url.is_empty() && !config.database.is_shared() {
+        tracing::warn!(
+            "database.url is not set: what needs rows that nodes share answers 503 needs_database"
+        );
+        return Ok(None);
+    }
+    let db = Db::open(
+        &config.database,
+        &config.data.dir,
+        Migrations::all(),
+        Arc::clone(metrics),
+    );
+    let db = db.map_err(|error| AppError::Settings(error.to_string()))?;
+    match db.prepare(config.database.migrate).await {
+        Ok(()) => {}
+        Err(MigrationError::Db(_)) if config.database.is_shared() => {
+            tracing::warn!("the database does not answer: starting without it");
+        }
+        Err(error) => return Err(AppError::Settings(format!("database: {error}"))),
+    }
+    Ok(Some(db))
 }
 
 /// The configured certificate, or the development certificate, which is made when it is missing.

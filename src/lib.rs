@@ -15,6 +15,7 @@
 //! | [`net`] | listeners, TLS, limits on strangers, and getting the raw stream back from hyper |
 //! | [`lease`] | who may play: pure rules, the store interface, its memory twin |
 //! | [`auth`] | verifying and issuing tokens, keys |
+//! | [`db`] | the SQL database: pool, deadlines, migrations |
 //! | [`outbound`] | calling servers of others: which addresses, within which bounds |
 //! | [`protocol`] | messages, close codes, ids: pure |
 //! | [`telemetry`] | metrics and logs |
@@ -39,6 +40,7 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod db;
 pub mod gateway;
 pub mod lease;
 pub mod net;

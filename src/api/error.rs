@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::auth::Rejected;
+use crate::db::DbError;
 use crate::gateway::player::Forbidden;
 use crate::lease::store::StoreError;
 use crate::protocol::start::BadParameter;
@@ -189,6 +190,28 @@ impl From<Forbidden> for ApiError {
             Forbidden::Content => {
                 Self::forbidden("content_forbidden", "the token does not allow this content")
             }
+        }
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Away | DbError::Conflict => {
+                Self::unavailable("database_away", "the database does not answer just now", 1)
+            }
+            DbError::Taken => Self::new(StatusCode::CONFLICT, "exists", "this exists already"),
+            DbError::Dangling => Self::new(
+                StatusCode::CONFLICT,
+                "in_use",
+                "this is still referred to, or refers to nothing",
+            ),
+            DbError::Unfit => Self::new(StatusCode::BAD_REQUEST, "bad_request", "a value cannot be stored"),
+            DbError::Fault(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the request could not be answered",
+            ),
         }
     }
 }

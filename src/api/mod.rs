@@ -32,11 +32,14 @@ use axum::routing::{delete, get, post};
 
 use crate::auth::Verifier;
 use crate::config::Facade;
+use crate::db::Db;
 use crate::gateway::Gateway;
 use crate::net::address::Addressing;
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::origin::Origins;
 use crate::telemetry::Metrics;
+
+use self::error::ApiError;
 
 /// What the routes work with.
 pub struct Api {
@@ -54,6 +57,8 @@ pub struct Api {
     pub request_limits: RequestLimits,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Rows; none: every part is switched off, or only this node could see them.
+    pub db: Option<Db>,
     /// Whether the node is leaving: readiness fails.
     pub leaving: AtomicBool,
     /// Whether it takes no more players.
@@ -66,8 +71,21 @@ pub struct Api {
     pub echo: Option<usize>,
 }
 
-/// The routes of the players' listener.
-pub fn player_routes(api: &Arc<Api>) -> Router {
+impl Api {
+    /// The rows.
+    ///
+    /// # Errors
+    /// 503 `needs_database` where nodes share Redis and no database.
+    pub fn db(&self) -> Result<&Db, ApiError> {
+        self.db.as_ref().ok_or_else(|| {
+            let message = "this needs a database that the nodes share (database.url)";
+            ApiError::unavailable("needs_database", message, 60)
+        })
+    }
+}
+
+/// The routes of the players' listener: those of the gateway, and `parts`, which other rooms bring.
+pub fn player_routes(api: &Arc<Api>, parts: Router) -> Router {
     let mut router = Router::new()
         .route("/", get(pages::index))
         .route("/demo.js", get(pages::script))
@@ -86,8 +104,9 @@ pub fn player_routes(api: &Arc<Api>) -> Router {
         router = router.merge(adobe::routes(&api.facade));
     }
     router
+        .with_state(Arc::clone(api))
+        .merge(parts)
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(api), pace::pace))
-        .with_state(Arc::clone(api))
 }

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod admin_client;
+mod database;
 mod health;
 mod serve;
 mod sessions;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{AppError, certificate_paths};
-use crate::config::{self, Config, Overrides, RedisUrl};
+use crate::config::{self, Config, DatabaseUrl, Overrides, RedisUrl};
 
 /// Bad usage or configuration.
 const USAGE: u8 = 2;
@@ -58,6 +59,9 @@ struct Settings {
     /// URL of the Redis that several nodes share [default: slots in this process's memory]
     #[arg(long, global = true, value_name = "URL")]
     redis: Option<String>,
+    /// URL of the PostgreSQL database that several nodes share [default: SQLite in the data directory]
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<String>,
     /// Directory for keys and data [default: ./data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -85,6 +89,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the database's tables, make or undo them
+    #[command(subcommand)]
+    Database(database::DatabaseCommand),
     /// Ask a running node whether it may take players
     Health {
         /// Print JSON
@@ -111,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Sessions(command) => sessions::run(&cli.settings, command),
         Command::Accounts(command) => accounts::run(&cli.settings, command),
         Command::Webhooks { json } => webhooks::run(&cli.settings, json),
+        Command::Database(command) => database::run(&cli.settings, &command),
         Command::Health { json } => health::run(&cli.settings, json),
     };
     match result {
@@ -132,6 +140,7 @@ impl Settings {
             listen: self.listen,
             admin_listen: self.admin_listen,
             redis: self.redis.clone().map(RedisUrl::from),
+            database: self.database.clone().map(DatabaseUrl::from),
             data_dir: self.data_dir.clone(),
         };
         config::load(self.config.as_deref(), std::env::vars_os(), &overrides)

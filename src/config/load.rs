@@ -16,7 +16,7 @@ use toml::{Table, Value};
 use super::environment::{self, Assignment};
 use super::keys::{self, Step};
 use super::origin::Origins;
-use super::{Config, ConfigError, DEFAULT_TOML, RedisUrl, validate};
+use super::{Config, ConfigError, DEFAULT_TOML, DatabaseUrl, RedisUrl, validate};
 
 /// Most values of a wrong type that are reported at once.
 const MOST_TYPE_ERRORS: usize = 100;
@@ -30,6 +30,8 @@ pub struct Overrides {
     pub admin_listen: Option<SocketAddr>,
     /// `--redis`: `redis.url`.
     pub redis: Option<RedisUrl>,
+    /// `--database`: `database.url`.
+    pub database: Option<DatabaseUrl>,
     /// `--data-dir`: `data.dir`.
     pub data_dir: Option<PathBuf>,
 }
@@ -117,6 +119,9 @@ impl Config {
     fn override_with(&mut self, flags: &Overrides) {
         self.listen.players = flags.listen.unwrap_or(self.listen.players);
         self.listen.admin = flags.admin_listen.unwrap_or(self.listen.admin);
+        if let Some(url) = &flags.database {
+            self.database.url.clone_from(url);
+        }
         if let Some(url) = &flags.redis {
             self.redis.url.clone_from(url);
         }

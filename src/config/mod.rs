@@ -4,6 +4,7 @@
 //! Does not: open files or sockets that a setting names (their owners do).
 //! Called by: the commands, through [`load`].
 
+mod database;
 mod environment;
 mod error;
 mod facade;
@@ -23,6 +24,7 @@ mod validate;
 #[cfg(test)]
 mod validate_tests;
 
+pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};
 pub use load::{Overrides, leaves, load, to_toml};

@@ -132,18 +132,18 @@ impl RedisUrl {
             database,
         })
     }
+}
 
-    /// The URL with `***` in place of the password.
-    fn masked(&self) -> String {
-        // A password that was not percent-encoded may hold any character: the last @ ends it.
-        let Some((secret, place)) = self.0.rsplit_once('@') else {
-            return self.0.clone();
-        };
-        let (scheme, user) = secret.split_once("://").unwrap_or(("", secret));
-        let name = user.split_once(':').map_or("", |(name, _)| name);
-        let colon = if user.contains(':') { ":" } else { "" };
-        format!("{scheme}://{name}{colon}***@{place}")
-    }
+/// The URL with `***` in place of the password.
+pub(super) fn masked(url: &str) -> String {
+    // A password that was not percent-encoded may hold any character: the last @ ends it.
+    let Some((secret, place)) = url.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    let (scheme, user) = secret.split_once("://").unwrap_or(("", secret));
+    let name = user.split_once(':').map_or("", |(name, _)| name);
+    let colon = if user.contains(':') { ":" } else { "" };
+    format!("{scheme}://{name}{colon}***@{place}")
 }
 
 impl From<String> for RedisUrl {
@@ -154,13 +154,13 @@ impl From<String> for RedisUrl {
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.masked(), f)
+        fmt::Debug::fmt(&masked(&self.0), f)
     }
 }
 
 impl Serialize for RedisUrl {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.masked())
+        to.serialize_str(&masked(&self.0))
     }
 }
 

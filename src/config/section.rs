@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Devices, Exempt, Facade, GroupRule, RedisUrl, Secret};
+use super::{Database, Devices, Exempt, Facade, GroupRule, Modules, RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,6 +31,10 @@ pub struct Config {
     pub http: Http,
     /// Keys and claims.
     pub auth: Auth,
+    /// Rows.
+    pub database: Database,
+    /// Parts that can be switched off.
+    pub modules: Modules,
     /// Playback tickets.
     pub tickets: Tickets,
     /// The API of another product.

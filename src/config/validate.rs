@@ -14,7 +14,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Redis, RedisServers, Webhooks, facade, rules_validate};
+use super::{Config, Database, Redis, RedisServers, Webhooks, facade, rules_validate};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -47,6 +47,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     slots(config, &mut found);
     rules_validate::check(config, &mut found);
     facade::check(config, &mut found);
+    database(&config.database, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);
@@ -237,6 +238,15 @@ fn slots(config: &Config, found: &mut Problems) {
     found.span("takeover.ask_for", config.takeover.ask_for, SECOND..=5 * MINUTE);
     found.range("waiting.max", config.waiting.max, 0..=1000);
     found.span("waiting.timeout", config.waiting.timeout, SECOND..=DAY);
+}
+
+fn database(database: &Database, found: &mut Problems) {
+    let problem = database.url.problem();
+    found.check("database.url", problem.is_none(), problem.unwrap_or_default());
+    found.range("database.connections", database.connections, 1..=1000);
+    found.span("database.timeout", database.timeout, SECOND / 10..=10 * SECOND);
+    let needless = database.password.is_empty() || database.is_shared();
+    found.check("database.password", needless, "needs a URL postgres://..");
 }
 
 fn redis(redis: &Redis, found: &mut Problems) {

@@ -152,6 +152,8 @@ metrics! {
     events_dropped: IntGauge = ();
     /// 1 while Redis answers, 0 while it does not or none is configured.
     redis_up: IntGauge = ();
+    /// Whether the database could be reached when it was asked last.
+    database_up: IntGauge = ();
     /// Scripts that Redis was asked to run.
     redis_commands_total: CounterFamily = ("script", SCRIPTS);
     /// Scripts that failed: unavailable (no answer in time), refused (answered with an error).

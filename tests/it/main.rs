@@ -10,6 +10,7 @@
 
 mod chromium;
 mod harness;
+mod postgres;
 mod raw;
 mod receiver;
 mod redis_servers;
@@ -21,6 +22,7 @@ mod browser;
 mod cli;
 mod conformance;
 mod consent;
+mod database;
 mod deploy;
 mod doors;
 mod facade;

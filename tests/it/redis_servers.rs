@@ -531,7 +531,7 @@ pub(crate) fn free_port() -> u16 {
     panic!("no port is free");
 }
 
-fn directory(kind: &str) -> PathBuf {
+pub(crate) fn directory(kind: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("usher-test-{kind}-{}-{number}", std::process::id());
