@@ -117,7 +117,7 @@ async fn steps_and_transactions_on_postgresql() {
 async fn several_nodes_migrate_at_once() {
     let server = Postgres::start().await;
     let nodes: Vec<_> = (0..4).map(|_| open(&server.url(), Path::new("."))).collect();
-    let all = nodes.iter().map(|db| db.migrate());
+    let all = nodes.iter().map(Db::migrate);
     for done in futures_util::future::join_all(all).await {
         done.unwrap();
     }
