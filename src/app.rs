@@ -26,10 +26,12 @@ use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
+use crate::gateway::exchange::Exchange;
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::store::StoreError;
+use crate::messages::{self, Messages};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -75,6 +77,7 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    messages: Option<Arc<Messages>>,
 }
 
 impl Node {
@@ -96,6 +99,7 @@ impl Node {
             store,
             registry,
             journal,
+            wire,
         } = arbiter::open(&config, owner, &metrics)?;
         let guard = Guard::new(&config.outbound.allowed_private);
         let told = Webhooks::new(&config.webhooks, &guard, journal, owner, Arc::clone(&metrics));
@@ -107,6 +111,18 @@ impl Node {
             config.outage.clone(),
             Arc::clone(&metrics),
         );
+        let db = open_database(&config, &metrics).await?;
+        let messages = db.clone().filter(|_| config.modules.messages).map(|db| {
+            Messages::start(messages::Parts {
+                db,
+                accounts: config.modules.accounts,
+                settings: config.messages.clone(),
+                registry: Arc::clone(&registry),
+                wire,
+                owner,
+                metrics: Arc::clone(&metrics),
+            })
+        });
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
@@ -114,12 +130,12 @@ impl Node {
             tickets: ArcSwap::from_pointee(config.tickets.clone()),
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
+            exchange: messages.clone().map(|messages| messages as Arc<dyn Exchange>),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
             tasks: TaskTracker::new(),
         });
         gateway.count_rules(&gateway.policy.load());
-        let db = open_database(&config, &metrics).await?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -152,6 +168,7 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            messages,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -202,7 +219,10 @@ impl Node {
             webhooks: Arc::clone(&self.webhooks),
         });
         let timeout = self.config.limits.handshake_timeout;
-        let (routes, tasks) = (routes(admin_routes(&shared)), self.connections.clone());
+        let (routes, tasks) = (
+            routes(admin_routes(&shared, self.operator_parts())),
+            self.connections.clone(),
+        );
         self.connections.spawn(serve_plain(
             admin,
             routes,
@@ -215,7 +235,20 @@ impl Node {
 
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
-        OpenApiRouter::default()
+        let mut parts = OpenApiRouter::default();
+        if self.config.modules.messages {
+            parts = parts.merge(messages::routes(&self.api, self.messages.clone()));
+        }
+        parts
+    }
+
+    /// The same for operators.
+    fn operator_parts(&self) -> OpenApiRouter<Arc<Admin>> {
+        let mut parts = OpenApiRouter::default();
+        if self.config.modules.messages {
+            parts = parts.merge(messages::operator_routes(&self.api, self.messages.clone()));
+        }
+        parts
     }
 
     fn maintain(&mut self) {
@@ -264,6 +297,9 @@ impl Node {
             task.abort();
         }
         self.webhooks.stop().await;
+        if let Some(messages) = &self.messages {
+            messages.stop();
+        }
         self.gateway.lease.farewell().await;
         if let Some(db) = &self.api.db {
             db.close().await;

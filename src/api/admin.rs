@@ -46,8 +46,8 @@ pub struct Admin {
     pub webhooks: Arc<Webhooks>,
 }
 
-/// The routes of the admin listener.
-pub fn admin_routes(admin: &Arc<Admin>) -> Router {
+/// The routes of the admin listener: its own, and `parts`, which other rooms bring for operators.
+pub fn admin_routes(admin: &Arc<Admin>, parts: OpenApiRouter<Arc<Admin>>) -> Router {
     let node = OpenApiRouter::default()
         .routes(routes!(accounts::list_all))
         .routes(routes!(log_level, set_log_level))
@@ -61,6 +61,7 @@ pub fn admin_routes(admin: &Arc<Admin>) -> Router {
         .routes(routes!(accounts::block))
         .routes(routes!(accounts::unblock))
         .routes(routes!(accounts::limit))
+        .merge(parts)
         .merge(node);
     let (operators, mut described) = operators.split_for_parts();
     let operators = operators

@@ -44,6 +44,7 @@ pub(super) struct Players;
     tags(
         (name = "accounts", description = "What operators do with accounts, on whatever node they play."),
         (name = "node", description = "This node: its health, its log, its metrics."),
+        (name = "messages", description = "Messages that viewers report."),
     )
 )]
 pub(super) struct Operators;

@@ -57,6 +57,7 @@ async fn run(handover: Handover, limit: usize, leaving: CancellationToken) {
             // The codec has queued the pong.
             Inbound::Control if socket.flush(IDLE).await => continue,
             Inbound::Control => return,
+            Inbound::Empty => continue,
             Inbound::Close(_) | Inbound::Lost => return socket.finish().await,
             Inbound::Fault(Fault::TooLarge) => return socket.close(1009, "message too large").await,
             Inbound::Fault(Fault::Utf8) => return socket.close(1007, "not valid UTF-8").await,

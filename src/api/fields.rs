@@ -9,14 +9,14 @@ use super::body::read_json;
 use super::error::ApiError;
 
 /// The fields of a body.
-pub(super) struct Fields(Map<String, Value>);
+pub struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Reads the body.
     ///
     /// # Errors
     /// 415, 413 and 408 as [`read_json`]; 400 when it is no object.
-    pub(super) async fn read(request: Request, deadline: Instant) -> Result<Self, ApiError> {
+    pub async fn read(request: Request, deadline: Instant) -> Result<Self, ApiError> {
         read_json(request, deadline, "body", "the body must be a JSON object")
             .await
             .map(Self)
@@ -26,7 +26,7 @@ impl Fields {
     ///
     /// # Errors
     /// 400 that names the field; `usage` says what it must be.
-    pub(super) fn take<T: DeserializeOwned>(
+    pub fn take<T: DeserializeOwned>(
         &mut self,
         field: &'static str,
         usage: &'static str,
@@ -40,7 +40,7 @@ impl Fields {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub(super) fn text(&mut self, field: &'static str) -> Result<Option<String>, ApiError> {
+    pub fn text(&mut self, field: &'static str) -> Result<Option<String>, ApiError> {
         self.take(field, "a text")
     }
 }

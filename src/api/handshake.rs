@@ -19,7 +19,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 ///
 /// # Errors
 /// 426 when this is no WebSocket handshake of version 13 over HTTP/1.1, 400 when its key is malformed.
-pub(super) fn accept(peer: &Peer, headers: &HeaderMap) -> Result<Response, ApiError> {
+pub fn accept(peer: &Peer, headers: &HeaderMap) -> Result<Response, ApiError> {
     let upgrade = has_token(headers, &header::UPGRADE, "websocket");
     if !peer.upgradable || !upgrade || !has_token(headers, &header::CONNECTION, "upgrade") {
         let message = "this path is a WebSocket: open it with a WebSocket handshake over HTTP/1.1";

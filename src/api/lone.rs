@@ -229,11 +229,10 @@ pub(super) async fn stop(
 
 impl Api {
     /// Who makes a request about its own sessions.
-    pub(super) async fn watcher(
-        &self,
-        context: &Context,
-        request: Request,
-    ) -> Result<(Claims, Request), ApiError> {
+    ///
+    /// # Errors
+    /// 403 for a foreign origin or another scope, 401 for a bad token, 429 for one that comes too often.
+    pub async fn watcher(&self, context: &Context, request: Request) -> Result<(Claims, Request), ApiError> {
         let (parts, body) = request.into_parts();
         self.check_origin(&parts)?;
         let claims = self.authenticate(&parts, context).await?;

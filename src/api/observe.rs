@@ -42,10 +42,12 @@ pub struct Context {
 
 /// An upgrade that a handler attaches to its 101 response.
 #[derive(Clone)]
-pub(super) struct Upgrade(Arc<Mutex<Option<Then>>>);
+pub struct Upgrade(Arc<Mutex<Option<Then>>>);
 
 impl Upgrade {
-    pub(super) fn new(then: Then) -> Self {
+    /// What is run with the raw stream once the 101 is out.
+    #[must_use]
+    pub fn new(then: Then) -> Self {
         Self(Arc::new(Mutex::new(Some(then))))
     }
 }

@@ -24,19 +24,25 @@ const SCOPES: [Scope; 3] = [Scope::Operator, Scope::Admin, Scope::Support];
 
 /// Whoever made the request.
 #[derive(Clone)]
-pub(super) struct Operator(Arc<Claims>);
+pub struct Operator(Arc<Claims>);
 
 /// What a call came to, for the trail: attached to the response by the route.
 #[derive(Clone)]
 pub(super) struct Outcome(pub(super) Value);
 
 impl Operator {
+    /// Who it is.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.0.account
+    }
+
     /// The tenant to act in: the one that is asked for, else the token's.
     ///
     /// # Errors
     /// 400 when it cannot be a tenant, 403 when it is another one than the token's and the token's scope is not
     /// `operator`.
-    pub(super) fn tenant(&self, asked: Option<&str>) -> Result<Arc<str>, ApiError> {
+    pub fn tenant(&self, asked: Option<&str>) -> Result<Arc<str>, ApiError> {
         match asked {
             None => Ok(Arc::clone(&self.0.tenant)),
             Some(tenant) if !is_tenant(tenant) => {
@@ -164,18 +170,23 @@ fn action(method: &Method, route: &str) -> &'static str {
         ("PUT", "/log") => "log.set",
         ("GET" | "HEAD", "/trail") => "trail.list",
         ("GET" | "HEAD", "/webhooks") => "webhooks.list",
+        ("DELETE", "/accounts/{account}/messages/{id}") => "message.remove",
+        ("GET" | "HEAD", "/messages/reports") => "reports.list",
+        ("POST", "/messages/reports/{report}/close") => "report.close",
         _ => "unknown",
     }
 }
 
 /// An answer whose body is also in the trail.
-pub(super) fn told(body: Value) -> Response {
+#[must_use]
+pub fn told(body: Value) -> Response {
     let mut response = axum::Json(&body).into_response();
     response.extensions_mut().insert(Outcome(body));
     response
 }
 
 /// An answer without a body.
-pub(super) fn done() -> Response {
+#[must_use]
+pub fn done() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }

@@ -42,7 +42,10 @@ impl Api {
     }
 
     /// Counts a start of this account, whose token is verified.
-    pub(super) fn check_start(&self, account: &AccountKey) -> Result<(), ApiError> {
+    ///
+    /// # Errors
+    /// 429: there are too many.
+    pub fn check_start(&self, account: &AccountKey) -> Result<(), ApiError> {
         let checked = self.request_limits.check_start(account, Instant::now());
         checked.map_err(|limited| self.rate_limited(limited))
     }

@@ -115,7 +115,11 @@ pub(super) async fn watch(
 }
 
 impl Api {
-    pub(super) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
+    /// Whether a page of the request's origin may ask.
+    ///
+    /// # Errors
+    /// 403 `origin_forbidden`.
+    pub fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
         let host = parts
             .headers
             .get(header::HOST)
@@ -135,7 +139,10 @@ impl Api {
     }
 
     /// A client behind a trusted proxy could not be judged before its headers were read.
-    pub(super) fn check_client(&self, context: &Context) -> Result<Option<ClientGuard>, ApiError> {
+    ///
+    /// # Errors
+    /// 429: it has too many connections.
+    pub fn check_client(&self, context: &Context) -> Result<Option<ClientGuard>, ApiError> {
         if context.client == context.peer.ip() {
             return Ok(None);
         }
@@ -147,7 +154,11 @@ impl Api {
             })
     }
 
-    pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    /// Who asks, by the request's token.
+    ///
+    /// # Errors
+    /// 401 for a bad token, 429 for one that comes too often, 503 when it cannot be checked.
+    pub async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             let claims = self.verifier.verify(token.expose()).await?;

@@ -8,12 +8,13 @@ use crate::gateway::registry::Registry;
 use crate::lease::journal::Journal;
 use crate::lease::memory::{self, Memory};
 use crate::lease::memory_journal::MemoryJournal;
-use crate::lease::redis::Link;
 use crate::lease::redis::journal::{Kept, RedisJournal};
 use crate::lease::redis::mail::Mail;
 use crate::lease::redis::store::{Layout, RedisStore};
+use crate::lease::redis::{Link, keys};
 use crate::lease::store::Store;
 use crate::lease::tenure::LEASE;
+use crate::messages::Wire;
 use crate::protocol::id::OwnerId;
 use crate::telemetry::Metrics;
 
@@ -25,6 +26,8 @@ pub(super) struct Arbiter {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Arc<Registry>,
     pub(super) journal: Arc<dyn Journal>,
+    /// Words between nodes about messages; none: this is the only node.
+    pub(super) wire: Option<Wire>,
 }
 
 /// In this process's memory, or in the Redis that the settings name.
@@ -51,13 +54,22 @@ pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> R
             store,
             registry,
             journal,
+            wire: None,
         });
     }
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
     let registry = Arc::new(Registry::new(buckets, metrics));
     let mail = Mail::new(registry.clone(), owner);
     let alarm = mail.alarm();
-    let deliver = move |channel: &str, payload: &[u8]| mail.deliver(channel, payload);
+    let (talk, heard) = Wire::channel();
+    let deliver = move |channel: &str, payload: &[u8]| {
+        if channel.ends_with(keys::MESSAGES) {
+            // What there is no room for is found in the database.
+            let _ = talk.try_send(payload.to_vec());
+        } else {
+            mail.deliver(channel, payload);
+        }
+    };
     let link = Link::open(&config.redis, Arc::clone(metrics), deliver)
         .map_err(|error| AppError::Settings(error.to_string()))?;
     let recovery = config.redis.recovery;
@@ -73,9 +85,16 @@ pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> R
         },
     };
     let journal = RedisJournal::new(link.clone(), &layout.prefix, buckets, kept);
+    let wire = Wire {
+        link: link.clone(),
+        prefix: layout.prefix.clone(),
+        buckets,
+        heard,
+    };
     Ok(Arbiter {
         store: Arc::new(RedisStore::new(link, layout, owner, alarm)),
         registry,
         journal: Arc::new(journal),
+        wire: Some(wire),
     })
 }

@@ -14,7 +14,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Database, Redis, RedisServers, Webhooks, facade, rules_validate};
+use super::{Config, Database, Messages, Redis, RedisServers, Webhooks, facade, rules_validate};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -48,6 +48,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     rules_validate::check(config, &mut found);
     facade::check(config, &mut found);
     database(&config.database, &mut found);
+    messages(&config.messages, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);
@@ -238,6 +239,30 @@ fn slots(config: &Config, found: &mut Problems) {
     found.span("takeover.ask_for", config.takeover.ask_for, SECOND..=5 * MINUTE);
     found.range("waiting.max", config.waiting.max, 0..=1000);
     found.span("waiting.timeout", config.waiting.timeout, SECOND..=DAY);
+}
+
+fn messages(messages: &Messages, found: &mut Problems) {
+    const LONGEST: Duration = Duration::from_secs(10_000 * 24 * 60 * 60);
+    found.range("messages.burst", messages.burst, 0..=1_000_000);
+    found.range("messages.per_second", messages.per_second, 0..=1_000_000);
+    found.range(
+        "messages.sockets_per_account",
+        messages.sockets_per_account,
+        1..=1000,
+    );
+    found.span(
+        "messages.slow_mode",
+        messages.slow_mode,
+        Duration::ZERO..=10 * MINUTE,
+    );
+    found.span("messages.poll", messages.poll, SECOND..=10 * MINUTE);
+    let tenants = messages.tenant_retention.iter();
+    let tenants = tenants.map(|(tenant, span)| (format!("messages.tenant_retention.{tenant}"), span.0));
+    for (path, span) in tenants.chain([("messages.retention".to_owned(), messages.retention)]) {
+        if !span.is_zero() {
+            found.span(path, span, HOUR..=LONGEST);
+        }
+    }
 }
 
 fn database(database: &Database, found: &mut Problems) {

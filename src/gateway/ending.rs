@@ -171,6 +171,7 @@ fn detail(code: EndCode) -> &'static str {
 impl Session {
     /// Ends the socket. The slot is freed before the closing handshake, which a player may draw out.
     pub(super) async fn end(mut self, mut line: Line, ending: Ending) {
+        self.fall_silent();
         match ending {
             // It asked for this: when it reads `ended`, its slot is free, on every node.
             Ending::Told(told) if told.code == EndCode::Stopped => {

@@ -42,6 +42,8 @@ pub(super) enum Event {
     Text(Utf8Bytes),
     /// A binary message, which the protocol does not have.
     Binary,
+    /// What was sent has reached the kernel: there is room for more.
+    Room,
     /// News from the node.
     News(News),
     /// The caller's deadline.
@@ -97,8 +99,8 @@ impl Line {
     }
 
     /// Queues a text.
-    pub(super) fn send(&mut self, text: String) -> Result<(), NotSent> {
-        self.socket.send(Message::Text(text.into()))
+    pub(super) fn send(&mut self, text: Utf8Bytes) -> Result<(), NotSent> {
+        self.socket.send(Message::Text(text))
     }
 
     /// What the clock asks for now; arms the timer for what it will ask for next.
@@ -148,6 +150,8 @@ impl Line {
         let now = Instant::now();
         let event = match inbound {
             Inbound::Lost => return Some(Event::Over(Over::Lost)),
+            // Nothing was heard.
+            Inbound::Empty => return Some(Event::Room),
             Inbound::Fault(fault) => {
                 let (code, detail) = match fault {
                     Fault::TooLarge => (EndCode::MessageTooLarge, "a message has at most 4096 bytes"),

@@ -1,13 +1,16 @@
 //! The connection: one task per player.
 //!
 //! Owns: what happens on an open socket, from the first frame to the last; the registry of local sessions; leaving; and
-//! players without a socket (`lone`), who have requests in place of a task.
+//! players without a socket (`lone`), who have requests in place of a task; inboxes, which hear messages and play nothing.
 //! Does not: accept connections, read HTTP or verify how a request came in (that is `net` and `api`), nor decide
 //! who may play (that is `lease`).
 //! Called by: `api::watch`, which hands an upgraded connection over, and `app`, which drains.
 
 pub mod drain;
+pub mod ear;
 mod ending;
+pub mod exchange;
+pub mod inbox;
 mod line;
 pub mod lone;
 mod lones;
@@ -36,6 +39,7 @@ use crate::net::stream::Handover;
 use crate::telemetry::Metrics;
 use crate::webhooks::refusals::Refusals;
 
+use exchange::Exchange;
 use player::Player;
 use registry::Registry;
 
@@ -53,6 +57,8 @@ pub struct Gateway {
     pub tickets: ArcSwap<Tickets>,
     /// Checks fresh tokens, and signs tickets.
     pub verifier: Arc<Verifier>,
+    /// Carries messages between viewers; none: nobody does.
+    pub exchange: Option<Arc<dyn Exchange>>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Where refusals go that somebody wants to be told; none: nobody.

@@ -14,6 +14,7 @@ use crate::protocol::id::SessionId;
 use crate::protocol::server::{ErrorCode, ServerMessage, Slots, millis};
 
 use super::ending::Ending;
+use super::exchange::Word;
 use super::line::{Event, Line};
 use super::seat::News;
 use super::session::Session;
@@ -44,7 +45,15 @@ impl Session {
             let step = match event {
                 Event::Text(text) => self.hear(line, &text, &mut asked).await,
                 Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None),
-                Event::News(news) => Box::pin(self.hear_news(line, news, &mut asked)).await,
+                Event::News(news) => {
+                    let mut told = if news.post { self.deliver(line) } else { Ok(()) };
+                    let news = News { post: false, ..news };
+                    if told.is_ok() && news != News::default() {
+                        told = Box::pin(self.hear_news(line, news, &mut asked)).await;
+                    }
+                    told
+                }
+                Event::Room => self.deliver(line),
                 Event::Deadline if Instant::now() >= self.token_deadline => Err(Ending::token_expired()),
                 Event::Deadline if self.ticket_due.is_some_and(|due| due <= Instant::now()) => {
                     self.push_ticket(line)
@@ -101,6 +110,12 @@ impl Session {
                 Some(_) => Box::pin(self.refuse(line, frame.id)).await,
                 None => self.say_error(line, ErrorCode::BadState, "nobody asks for this slot", frame.id),
             },
+            Ok(ClientMessage::Message(draft)) => self.talk(line, Word::Say(draft), frame.id),
+            Ok(ClientMessage::Read { with, message }) => {
+                let with = with.into_owned();
+                self.talk(line, Word::Read { with, id: message }, frame.id)
+            }
+            Ok(ClientMessage::Room) => self.talk(line, Word::Room, frame.id),
             Ok(ClientMessage::Takeover { .. } | ClientMessage::Wait) => {
                 self.say_error(line, ErrorCode::BadState, "this session has a slot", frame.id)
             }
@@ -214,7 +229,10 @@ impl Session {
             }
         }
         self.pardon();
-        self.player.content = content.into();
+        let before = std::mem::replace(&mut self.player.content, content.into());
+        if let Some(exchange) = &self.gateway.exchange {
+            exchange.switch(&self.speaker(), &before);
+        }
         self.terms = terms.clone();
         let content = Arc::clone(&self.player.content);
         self.seat.change(|holding| {

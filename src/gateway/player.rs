@@ -37,6 +37,8 @@ pub struct Player {
     pub on_limit: Mode,
     /// The session that it had before.
     pub resume: Option<ResumeSecret>,
+    /// Messages after this id are wanted; none: nothing old.
+    pub since: Option<u64>,
     /// When the token stops being good.
     pub token_end: SystemTime,
     /// The request that opened the socket.
@@ -99,6 +101,7 @@ impl Player {
             profile: claims.profile,
             on_limit: start.on_limit,
             resume: start.resume,
+            since: start.since,
             token_end,
             request,
             address,

@@ -78,6 +78,29 @@ impl Registry {
         self.buckets.iter().flat_map(of).collect()
     }
 
+    /// The seats of an account.
+    #[must_use]
+    pub fn of_account(&self, account: &AccountKey) -> Vec<Arc<Seat>> {
+        self.of(account).get(account).cloned().unwrap_or_default()
+    }
+
+    /// How many buckets there are.
+    #[must_use]
+    pub fn buckets(&self) -> u16 {
+        u16::try_from(self.buckets.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The seats of a bucket that hear messages.
+    #[must_use]
+    pub fn listeners(&self, bucket: u16) -> Vec<(AccountKey, Arc<Seat>)> {
+        let accounts = lock(&self.buckets[usize::from(bucket) % self.buckets.len()]);
+        let all = accounts.iter().flat_map(|(account, seats)| {
+            let listening = seats.iter().filter(|seat| seat.listens());
+            listening.map(|seat| (account.clone(), Arc::clone(seat)))
+        });
+        all.collect()
+    }
+
     /// Whether nobody is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -3,11 +3,13 @@
 //! News are not a queue but the latest state of each kind, so that they are bounded whatever happens and cost an
 //! idle session no buffer.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::lease::model::{Fence, Generation, Holding};
 use crate::protocol::close::EndCode;
@@ -15,9 +17,13 @@ use crate::protocol::id::SessionId;
 use crate::protocol::server::millis;
 use crate::telemetry::Counted;
 
+use super::ear::{Direct, Ear, Heard, Next};
+
 /// One session of this node.
 pub struct Seat {
     session: SessionId,
+    /// Where it is among those of its room, for whoever keeps the room.
+    pub place: AtomicU32,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -25,6 +31,7 @@ pub struct Seat {
 #[derive(Default)]
 struct State {
     news: News,
+    ear: Ear,
     taken: Option<Taken>,
 }
 
@@ -48,6 +55,8 @@ pub struct News {
     pub look: bool,
     /// The account has this many slots taken.
     pub used: Option<u32>,
+    /// Messages wait for the socket.
+    pub post: bool,
     /// The limits may be others now.
     pub policy: bool,
     /// The node leaves.
@@ -80,6 +89,7 @@ impl Seat {
     pub fn new(session: SessionId) -> Self {
         Self {
             session,
+            place: AtomicU32::default(),
             state: Mutex::default(),
             arrived: Notify::new(),
         }
@@ -106,6 +116,83 @@ impl Seat {
             }
             self.arrived.notified().await;
         }
+    }
+
+    /// Hears messages from now on, those of its account after `since` first.
+    pub fn listen(&self, since: Option<u64>) {
+        self.lock().ear.listen(since);
+    }
+
+    /// Hears none any more.
+    pub fn hush(&self) {
+        self.lock().ear.hush();
+    }
+
+    /// Whether it hears messages.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.lock().ear.listens()
+    }
+
+    /// The newest message to its account has this id; whether something is missing here.
+    pub fn compare(&self, newest: u64) -> bool {
+        self.lock().ear.compare(newest)
+    }
+
+    /// A message to its account was just said.
+    pub fn offer(&self, message: &Direct) -> Heard {
+        self.with_ear(|ear| ear.offer(message))
+    }
+
+    /// The next message to its account out of the database.
+    pub fn read(&self, id: u64, text: &Utf8Bytes) -> Heard {
+        self.with_ear(|ear| ear.read(id, text))
+    }
+
+    /// All up to this id was read.
+    pub fn pass(&self, newest: u64) {
+        self.lock().ear.pass(newest);
+    }
+
+    /// The id after which somebody is to read to it; none: somebody does so already, or it does not listen.
+    pub fn begin_reading(&self) -> Option<u64> {
+        self.lock().ear.begin_reading()
+    }
+
+    /// Reading is over; whether it is to begin again.
+    pub fn end_reading(&self) -> bool {
+        self.lock().ear.end_reading()
+    }
+
+    /// A message in its room; how many older ones were lost for it.
+    pub fn overhear(&self, text: Utf8Bytes) -> usize {
+        self.with_ear(|ear| ear.overhear(text))
+    }
+
+    /// Keeps room for the answer to a question; false: there is none.
+    pub(super) fn await_answer(&self) -> bool {
+        self.lock().ear.await_answer()
+    }
+
+    /// The answer; none: there will be none.
+    pub fn answer(&self, text: Option<Utf8Bytes>) {
+        self.with_ear(|ear| ear.answer(text));
+    }
+
+    pub(super) fn next_frame(&self) -> Next {
+        self.lock().ear.next()
+    }
+
+    /// Changes what waits for the socket, and wakes its task when it is not awake for that already.
+    fn with_ear<T>(&self, change: impl FnOnce(&mut Ear) -> T) -> T {
+        let mut state = self.lock();
+        let done = change(&mut state.ear);
+        let awake = std::mem::replace(&mut state.news.post, true);
+        drop(state);
+        if !awake {
+            self.arrived.notify_one();
+        }
+        done
     }
 
     /// The session holds a slot from now on.

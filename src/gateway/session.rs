@@ -172,7 +172,8 @@ impl Session {
         message: &ServerMessage<'_>,
         id: Option<&RawValue>,
     ) -> Result<(), Ending> {
-        line.send(encode(message, id)).map_err(|NotSent| Ending::slow())
+        line.send(encode(message, id).into())
+            .map_err(|NotSent| Ending::slow())
     }
 
     pub(super) fn say_granted(
@@ -206,7 +207,9 @@ impl Session {
             ticket: ticket.as_ref().map(Issued::text),
             server_time: SystemTime::now(),
         };
-        self.say(line, &ServerMessage::Granted(granted), id)
+        self.say(line, &ServerMessage::Granted(granted), id)?;
+        self.enter(!resumed);
+        Ok(())
     }
 
     /// Answers a message that cannot be used; the session goes on until there are too many in a row.
@@ -335,6 +338,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.fall_silent();
         self.gateway.registry.remove(&self.player.account, &self.seat);
     }
 }

@@ -7,6 +7,7 @@ mod meter;
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, Stream};
@@ -38,6 +39,8 @@ pub struct Socket {
     unsent: usize,
     /// Unsent bytes at which the peer is too slow for one more message.
     patience: usize,
+    /// Whether somebody waits for the unsent bytes to reach the kernel.
+    watched: bool,
 }
 
 /// Bounds of a codec. The library's own defaults (128 KiB read buffer, 64 MiB messages, endless write buffer) would
@@ -82,6 +85,8 @@ pub enum Inbound {
     Binary(bytes::Bytes),
     /// A ping (answered by the codec) or a pong.
     Control,
+    /// Nothing: what was sent has reached the kernel, and [`Socket::tell_when_empty`] asked for word of it.
+    Empty,
     /// The peer's close frame with its code.
     Close(Option<u16>),
     /// The connection is gone without a close frame.
@@ -125,6 +130,7 @@ impl Socket {
             codec,
             unsent: 0,
             patience: bounds.write_buffer,
+            watched: false,
         }
     }
 
@@ -134,6 +140,9 @@ impl Socket {
             // Where writing fails, reading tells how the connection ended: a close frame may wait there.
             if self.unsent > 0 && Pin::new(&mut self.codec).poll_flush(context).is_ready() {
                 self.unsent = 0;
+            }
+            if self.unsent == 0 && std::mem::take(&mut self.watched) {
+                return Poll::Ready(Inbound::Empty);
             }
             let item = Pin::new(&mut self.codec).poll_next(context);
             if item.is_ready() {
@@ -156,6 +165,16 @@ impl Socket {
         self.unsent += message.len() + FRAME_OVERHEAD;
         let _ = Pin::new(&mut self.codec).start_send(message);
         Ok(())
+    }
+
+    /// Whether the peer keeps up so well that what can wait need not: half of the bound is for what cannot.
+    pub fn has_room(&self) -> bool {
+        self.unsent < self.patience / 2
+    }
+
+    /// [`receive`](Self::receive) says [`Inbound::Empty`] once all that was sent has reached the kernel.
+    pub fn tell_when_empty(&mut self) {
+        self.watched = true;
     }
 
     /// Brings what was sent to the kernel, for at most `limit`; whether all of it got there.

@@ -246,6 +246,7 @@ impl Session {
                 }
                 Event::Deadline => return Err(Ending::limit("nothing was chosen in time")),
                 Event::News(news) => self.hear_node(line, &news)?,
+                Event::Room => {}
                 Event::Over(over) => return Err(Ending::of(over)),
                 Event::Binary => self.say_error(line, ErrorCode::BadMessage, "messages are texts", None)?,
                 Event::Text(text) => {
@@ -331,6 +332,7 @@ impl Session {
                         continue;
                     }
                 }
+                Event::Room => continue,
                 Event::Over(over) => return Err(Ending::of(over)),
                 Event::Binary => {
                     self.say_error(line, ErrorCode::BadMessage, "messages are texts", None)?;

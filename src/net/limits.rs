@@ -6,10 +6,12 @@
 //! Called by: the listener for each connection, and the HTTP layer for clients behind a trusted proxy and for each
 //! request.
 
+mod pacer;
 mod rate;
 mod requests;
 mod table;
 
+pub use pacer::Pacer;
 pub use requests::{Limited, RequestLimits};
 
 use std::net::IpAddr;

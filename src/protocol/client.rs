@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::MAX_ID_BYTES;
 use super::id::SessionId;
+use super::message::{BadContent, Content, Draft, ID_END, check_party};
 use super::server::ErrorCode;
 
 /// A message of a player.
@@ -42,6 +43,17 @@ pub enum ClientMessage<'a> {
         /// The JWT.
         token: Cow<'a, str>,
     },
+    /// It says something to another viewer, or to its room.
+    Message(Box<Draft>),
+    /// What it has read.
+    Read {
+        /// The other party.
+        with: Cow<'a, str>,
+        /// Up to this message.
+        message: u64,
+    },
+    /// It asks who is in its room and what was said last.
+    Room,
     /// It is done.
     Stop,
 }
@@ -107,6 +119,14 @@ struct Fields<'a> {
     allow: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    with: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
 }
 
 /// Decodes one text frame. Never panics, whatever the text.
@@ -159,15 +179,43 @@ fn message<'a>(fields: &Fields<'a>) -> Result<ClientMessage<'a>, BadMessage> {
         "token" => ClientMessage::Token {
             token: string("token", fields.token)?,
         },
+        "message" => ClientMessage::Message(Box::new(draft(fields)?)),
+        "read" => {
+            let with = string("with", fields.with)?;
+            check_party(&with, "with").map_err(unfit)?;
+            let message: u64 = typed("message", fields.message, "expected the id of a message")?;
+            if message >= ID_END {
+                return Err(bad("message: out of range".to_owned()));
+            }
+            ClientMessage::Read { with, message }
+        }
+        "room" => ClientMessage::Room,
         "stop" => ClientMessage::Stop,
         _ => {
             return Err(BadMessage {
                 code: ErrorCode::UnknownType,
-                detail: "type: expected heartbeat, switch, takeover, wait, takeover_answer, token or stop"
+                detail: "type: expected heartbeat, switch, takeover, wait, takeover_answer, token, message, read, \
+                         room or stop"
                     .to_owned(),
             });
         }
     })
+}
+
+fn draft(fields: &Fields<'_>) -> Result<Draft, BadMessage> {
+    let to = string("to", fields.to)?.into_owned();
+    let raw = fields
+        .content
+        .ok_or_else(|| bad("content: is required".to_owned()))?;
+    let content = Content::parse(raw.get()).map_err(unfit)?;
+    let client_id = fields.client_id.filter(not_null);
+    let client_id = client_id.map(|raw| string("client_id", Some(raw))).transpose()?;
+    Draft::new(to, content, client_id.map(Cow::into_owned), "to").map_err(unfit)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
+fn unfit(bad_content: BadContent) -> BadMessage {
+    bad(bad_content.to_string())
 }
 
 fn content<'a>(raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, BadMessage> {
@@ -259,7 +307,7 @@ mod tests {
             ("", "a message is"),
             ("[]", "a message is"),
             (
-                r#"["heartbeat",null,null,null,null,null,null,null]"#,
+                r#"["heartbeat",null,null,null,null,null,null,null,null,null,null,null]"#,
                 "a message is",
             ),
             ("null", "a message is"),
@@ -276,6 +324,24 @@ mod tests {
             (r#"{"type":"heartbeat","position_ms":1e400}"#, "position_ms"),
             (r#"{"type":"heartbeat","state":"dead"}"#, "state"),
             (r#"{"type":"stop","type":"stop"}"#, "not a JSON object"),
+            (r#"{"type":"message"}"#, "to"),
+            (r#"{"type":"message","to":"b"}"#, "content"),
+            (
+                r#"{"type":"message","to":"b","content":{"type":"gif"}}"#,
+                "content.type",
+            ),
+            (
+                r#"{"type":"message","to":"room:","content":{"type":"text","text":"x"}}"#,
+                "to",
+            ),
+            (
+                r#"{"type":"message","to":"b","content":{"type":"text","text":"x"},"client_id":7}"#,
+                "client_id",
+            ),
+            (
+                r#"{"type":"read","with":"b","message":9007199254740992}"#,
+                "message",
+            ),
         ] {
             let detail = decode(text).message.unwrap_err().detail;
             assert!(detail.starts_with(starts), "{text}: {detail}");
@@ -305,7 +371,7 @@ mod tests {
         /// Near misses: a valid message with one piece replaced, doubled or cut.
         #[test]
         fn mangled_messages_are_answered(
-            which in 0..6usize, at in 0..200usize, cut in 0..20usize, insert in r#"[\[\]{}",:0-9a-z\\\u{0}-\u{ff}]{0,12}"#,
+            which in 0..7usize, at in 0..200usize, cut in 0..20usize, insert in r#"[\[\]{}",:0-9a-z\\\u{0}-\u{ff}]{0,12}"#,
         ) {
             let base = [
                 r#"{"type":"heartbeat","position_ms":83500,"state":"playing","id":1}"#,
@@ -314,6 +380,7 @@ mod tests {
                 r#"{"type":"takeover_answer","allow":true}"#,
                 r#"{"type":"token","token":"a.b.c"}"#,
                 r#"{"id":[[[[[[[[]]]]]]]],"type":"stop"}"#,
+                r#"{"type":"message","to":"b","content":{"type":"text","text":"hi"},"client_id":"c1"}"#,
             ][which];
             let chars: Vec<char> = base.chars().collect();
             let at = at.min(chars.len());

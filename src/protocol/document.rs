@@ -19,22 +19,27 @@ use serde_json::Value;
 use super::client::{ClientMessage, PlayState, decode};
 use super::close::{Advice, EndCode};
 use super::id::{ResumeSecret, SessionId};
-use super::server::{ErrorCode, Granted, Holder, Screen, ServerMessage, Slots, TicketText, encode};
+use super::server::{
+    ErrorCode, Granted, Holder, MessageText, Screen, ServerMessage, Slots, TicketText, encode,
+};
 use super::start::{MAX_CLASS_BYTES, PARAMETERS, Start};
 use super::{MAX_ID_BYTES, MAX_MESSAGE_BYTES, SUBPROTOCOL};
 use reading::{DOCUMENT, fences, rows, section};
 
-const CLIENT_TYPES: [&str; 7] = [
+const CLIENT_TYPES: [&str; 10] = [
     "heartbeat",
     "switch",
     "takeover",
     "wait",
     "takeover_answer",
     "token",
+    "message",
+    "read",
+    "room",
     "stop",
 ];
 
-const ERROR_CODES: [ErrorCode; 7] = [
+const ERROR_CODES: [ErrorCode; 11] = [
     ErrorCode::BadMessage,
     ErrorCode::UnknownType,
     ErrorCode::BadState,
@@ -42,6 +47,10 @@ const ERROR_CODES: [ErrorCode; 7] = [
     ErrorCode::ContentForbidden,
     ErrorCode::StreamLimitReached,
     ErrorCode::Unavailable,
+    ErrorCode::RateLimited,
+    ErrorCode::NotFound,
+    ErrorCode::Blocked,
+    ErrorCode::RoomForbidden,
 ];
 
 /// The type of a player's message. A new variant does not compile before it is named here and in the lists above.
@@ -53,6 +62,9 @@ fn client_type(message: &ClientMessage<'_>) -> &'static str {
         ClientMessage::Wait => "wait",
         ClientMessage::TakeoverAnswer { .. } => "takeover_answer",
         ClientMessage::Token { .. } => "token",
+        ClientMessage::Message(_) => "message",
+        ClientMessage::Read { .. } => "read",
+        ClientMessage::Room => "room",
         ClientMessage::Stop => "stop",
     }
 }
@@ -67,6 +79,10 @@ fn error_name(code: ErrorCode) -> &'static str {
         ErrorCode::ContentForbidden => "content_forbidden",
         ErrorCode::StreamLimitReached => "stream_limit_reached",
         ErrorCode::Unavailable => "unavailable",
+        ErrorCode::RateLimited => "rate_limited",
+        ErrorCode::NotFound => "not_found",
+        ErrorCode::Blocked => "blocked",
+        ErrorCode::RoomForbidden => "room_forbidden",
     }
 }
 
@@ -127,7 +143,44 @@ fn server_messages() -> Vec<Value> {
         code: ErrorCode::BadState,
         detail: "x",
     };
+    let contents = [
+        r#"{"type":"text","text":"x"}"#,
+        r#"{"type":"image","url":"x","width":1,"height":1}"#,
+        r#"{"type":"video","url":"x","source":"vimeo","duration_ms":1,"metadata":{"x":1}}"#,
+        r#"{"type":"video","url":"x","source":"vimeo"}"#,
+    ];
+    let contents = contents.map(|content| serde_json::from_str(content).unwrap());
+    let texts = contents.map(|content| MessageText {
+        id: 1,
+        from: "a",
+        to: "b",
+        content,
+        sent_at: UNIX_EPOCH,
+    });
+    let sent = |client_id| ServerMessage::Sent {
+        message: 1,
+        to: "b",
+        sent_at: UNIX_EPOCH,
+        client_id,
+    };
+    let [text, image, film, bare_film] = texts.map(ServerMessage::Message);
     let all = [
+        text,
+        image,
+        film,
+        bare_film,
+        sent(None),
+        sent(Some("c")),
+        ServerMessage::Read {
+            with: "b",
+            message: 1,
+            unread: 1,
+        },
+        ServerMessage::Room {
+            room: "room:m1",
+            present: 1,
+            messages: texts.to_vec(),
+        },
         ServerMessage::Granted(granted),
         ServerMessage::Granted(bare),
         ServerMessage::Ticket(ticket),
@@ -165,6 +218,10 @@ fn server_messages() -> Vec<Value> {
             | ServerMessage::Ended { .. }
             | ServerMessage::Draining { .. }
             | ServerMessage::SwitchRefused { .. }
+            | ServerMessage::Message(_)
+            | ServerMessage::Sent { .. }
+            | ServerMessage::Read { .. }
+            | ServerMessage::Room { .. }
             | ServerMessage::Error { .. } => {}
         }
     }
@@ -202,7 +259,7 @@ fn check_values(value: &Value, path: &str) {
         Value::String(text) => match path {
             "session" => assert!(SessionId::parse(text).is_some(), "session: {text}"),
             "resume" => assert!(ResumeSecret::parse(text).is_some(), "resume: {text}"),
-            "started_at" | "server_time" | "expires_at" => {
+            "started_at" | "server_time" | "expires_at" | "sent_at" => {
                 let time = humantime::parse_rfc3339(text).unwrap();
                 assert_eq!(humantime::format_rfc3339_millis(time).to_string(), *text);
             }
@@ -229,8 +286,10 @@ fn check_server(text: &str) -> String {
     };
     let code = example.get("code").and_then(Value::as_str);
     assert!(code.is_none_or(|code| codes.contains(&code)), "{text}");
-    // The echo of the player's `id`, which any message may carry.
-    example.as_object_mut().unwrap().remove("id");
+    // The echo of the player's `id`, which any message but this may carry: its `id` is its own.
+    if kind != "message" {
+        example.as_object_mut().unwrap().remove("id");
+    }
     let real = server_messages().into_iter().filter(|real| real["type"] == kind);
     let outcome = real
         .map(|real| compare(&example, &real, &kind))
@@ -256,7 +315,9 @@ fn check_player(text: &str) -> String {
         ClientMessage::Takeover { .. } => &["session"],
         ClientMessage::TakeoverAnswer { .. } => &["allow"],
         ClientMessage::Token { .. } => &["token"],
-        ClientMessage::Wait | ClientMessage::Stop => &[],
+        ClientMessage::Message(_) => &["to", "content", "client_id"],
+        ClientMessage::Read { .. } => &["with", "message"],
+        ClientMessage::Wait | ClientMessage::Room | ClientMessage::Stop => &[],
     };
     for key in example.as_object().unwrap().keys() {
         assert!(

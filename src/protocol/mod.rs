@@ -7,6 +7,7 @@
 pub mod client;
 pub mod close;
 pub mod id;
+pub mod message;
 pub mod server;
 pub mod start;
 

@@ -75,6 +75,39 @@ pub enum ServerMessage<'a> {
         /// For people.
         detail: &'a str,
     },
+    /// A message to the account, or in the session's room.
+    Message(MessageText<'a>),
+    /// A message of this socket is stored: it will reach its recipient.
+    Sent {
+        /// Its id.
+        message: u64,
+        /// To whom.
+        to: &'a str,
+        /// When.
+        #[serde(serialize_with = "rfc3339")]
+        sent_at: SystemTime,
+        /// The sender's own id of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_id: Option<&'a str>,
+    },
+    /// What is read of a conversation.
+    Read {
+        /// The other party.
+        with: &'a str,
+        /// Up to this message.
+        message: u64,
+        /// Messages of the other party after that, at most 1000.
+        unread: u64,
+    },
+    /// The session's room.
+    Room {
+        /// `room:` and the content.
+        room: &'a str,
+        /// Sockets that are in it now.
+        present: u64,
+        /// What was said last, the oldest first.
+        messages: Vec<MessageText<'a>>,
+    },
     /// A message of the player could not be used; the session goes on.
     Error {
         /// What kind of trouble.
@@ -106,6 +139,22 @@ pub struct Granted<'a> {
     /// The server's clock.
     #[serde(serialize_with = "rfc3339")]
     pub server_time: SystemTime,
+}
+
+/// A message between viewers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MessageText<'a> {
+    /// Ascends in every conversation, and in all that one account gets.
+    pub id: u64,
+    /// Who said it.
+    pub from: &'a str,
+    /// To whom: an account, or `room:` and a content.
+    pub to: &'a str,
+    /// What it says.
+    pub content: &'a RawValue,
+    /// When.
+    #[serde(serialize_with = "rfc3339")]
+    pub sent_at: SystemTime,
 }
 
 /// A playback ticket on the wire.
@@ -189,6 +238,14 @@ pub enum ErrorCode {
     StreamLimitReached,
     /// The server could not do it just now; try again.
     Unavailable,
+    /// Messages come too fast.
+    RateLimited,
+    /// There is no such account, or no such conversation.
+    NotFound,
+    /// The recipient wants no messages of this account.
+    Blocked,
+    /// Only those who watch a content are in its room.
+    RoomForbidden,
 }
 
 /// The JSON text of a message, with the request's `id` echoed.

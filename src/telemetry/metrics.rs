@@ -47,6 +47,7 @@ const SCRIPT_SECONDS: &[f64] = &[
 /// The scripts that Redis is asked to run.
 const SCRIPTS: &[&str] = &[
     "renew", "acquire", "resume", "switch", "beat", "release", "mark", "decide", "audit", "list", "webhooks",
+    "publish",
 ];
 /// Codes of the close-code table, and `closed` for the player's own close.
 const ENDED_CODES: &[&str] = &[
@@ -168,6 +169,11 @@ metrics! {
     webhook_dead_letters: IntGauge = ();
     /// Refusals that this node could not keep for webhooks: too many at once, or the store was away.
     webhook_refusals_lost_total: IntCounter = ();
+    /// Stored messages between viewers, by what they hold.
+    messages_total: CounterFamily = ("kind", &["text", "image", "video"]);
+    /// Room messages that a listener who does not keep up lost (room_listener) or a whole node (room_queue), and words to
+    /// other nodes that were not said (wire), whose messages are found in the database.
+    messages_lost_total: CounterFamily = ("where", &["room_listener", "room_queue", "wire"]);
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];
 }

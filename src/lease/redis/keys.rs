@@ -28,7 +28,7 @@
 //! | 11 | `..:webhooks` | hash | by receiver: lease, cursors, last error, dead letters counted (see the script) |
 //! | 12 | `..:dead_letters` | stream | `receiver`, `id`, `reason`, `body` |
 //!
-//! And two channels of sharded pub/sub: `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and
+//! And three channels of sharded pub/sub: `{usher:7}:v1:messages` (see room `messages`), `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and
 //! `{usher:7}:v1:notices`, on which all hear the generation of a recovery that begins, and `{"blocked":<account>}`.
 //!
 //! An account is the JSON text `["tenant","account"]`; owner, generation and attempt are 16 lower-case hex digits; a
@@ -90,6 +90,15 @@ pub const NOTICES: &str = ":notices";
 pub fn notices(prefix: &str, bucket: u16) -> String {
     format!("{{{prefix}:{bucket}}}:{VERSION}{NOTICES}")
 }
+
+/// The channel on which all nodes hear of messages to the accounts and rooms of a bucket.
+#[must_use]
+pub fn messages(prefix: &str, bucket: u16) -> String {
+    format!("{{{prefix}:{bucket}}}:{VERSION}{MESSAGES}")
+}
+
+/// What the name of a bucket's channel of messages ends with.
+pub const MESSAGES: &str = ":messages";
 
 /// The text of an account.
 #[must_use]

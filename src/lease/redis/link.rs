@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -95,6 +95,7 @@ impl Link {
             timeout: settings.timeout,
             health: Health::new(Arc::clone(&metrics)),
             mail: Box::new(mail),
+            subscriptions: watch::Sender::default(),
             doubt: Notify::new(),
         });
         let stop = CancellationToken::new();
@@ -186,6 +187,12 @@ impl Link {
             }
             Servers::Cluster(cluster) => cluster.listen(channels),
         }
+    }
+
+    /// Changes whenever a subscription began, also anew: what was published before is lost.
+    #[must_use]
+    pub fn subscriptions(&self) -> watch::Receiver<u64> {
+        self.inner.shared.subscriptions.subscribe()
     }
 
     /// Whether every server that is needed is connected and the last command was answered.

@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) timeout: Duration,
     pub(super) health: Arc<Health>,
     pub(super) mail: Mail,
+    /// How often a subscription began: what was published before one is lost.
+    pub(super) subscriptions: watch::Sender<u64>,
     /// Told when a server was lost or does not own what it was thought to own.
     pub(super) doubt: Notify,
 }

@@ -111,6 +111,7 @@ async fn hear(
             return end;
         }
         heard = wanted;
+        core.shared.subscriptions.send_modify(|count| *count += 1);
         // Until more channels are wanted.
         loop {
             tokio::select! {

@@ -34,6 +34,14 @@ impl Rate {
         }
     }
 
+    /// One event, and the next after `pause`; zero is no limit.
+    pub(super) fn every(pause: Duration) -> Self {
+        Self {
+            interval: pause,
+            burst: pause,
+        }
+    }
+
     /// Counts one event, or refuses it, which costs nothing.
     ///
     /// # Errors
