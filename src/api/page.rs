@@ -20,7 +20,7 @@ pub(super) struct Listed {
 pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
 
 /// Which part of a list is shown.
-pub(super) struct List {
+pub(crate) struct List {
     page: u32,
     limit: u32,
 }
@@ -60,7 +60,7 @@ impl Page {
 impl List {
     /// # Errors
     /// 400 for what is out of range.
-    pub(super) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
+    pub(crate) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
         let (page, limit) = (page.unwrap_or(1), limit.unwrap_or(30));
         if page == 0 {
             return Err(ApiError::bad_request("page", "page starts at 1"));
@@ -72,18 +72,18 @@ impl List {
     }
 
     /// How many come before it, and how many are on it.
-    pub(super) fn span(&self) -> (usize, usize) {
+    pub(crate) fn span(&self) -> (usize, usize) {
         let limit = self.limit as usize;
         ((self.page as usize - 1).saturating_mul(limit), limit)
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn answer(&self, items: &[impl Serialize], total: usize) -> Value {
+    pub(crate) fn answer(&self, items: &[impl Serialize], total: usize) -> Value {
         json!({"items": items, "page": self.page, "limit": self.limit, "total": total})
     }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {
+pub(crate) fn bad_query(rejection: QueryRejection) -> ApiError {
     ApiError::bad_request("query", rejection.body_text())
 }

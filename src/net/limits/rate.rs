@@ -34,6 +34,23 @@ impl Rate {
         }
     }
 
+    /// The same for so many per minute.
+    pub(super) fn per_minute(per_minute: u32, burst: u32) -> Self {
+        let interval = Duration::from_secs(60)
+            .checked_div(per_minute)
+            .filter(|_| burst > 0)
+            .unwrap_or_default();
+        Self {
+            interval,
+            burst: interval.saturating_mul(burst),
+        }
+    }
+
+    /// Takes one event back that was counted before.
+    pub(super) fn give_back(&self, pace: &mut Pace) {
+        pace.0 = pace.0.and_then(|full_at| full_at.checked_sub(self.interval));
+    }
+
     /// Counts one event, or refuses it, which costs nothing.
     ///
     /// # Errors

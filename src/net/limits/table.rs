@@ -94,6 +94,16 @@ impl<K: Copy + Eq + Hash> Table<K> {
         self.rate.try_take(&mut entry.pace, now)
     }
 
+    /// Takes an event back that [`Table::try_take`] counted.
+    pub(super) fn give_back(&self, key: K) {
+        let mut state = self.lock();
+        let State {
+            entries, overflow, ..
+        } = &mut *state;
+        let entry = entries.get_mut(&key).unwrap_or(overflow);
+        self.rate.give_back(&mut entry.pace);
+    }
+
     /// Counts one more client of `key`, which is open until [`Table::leave`], or refuses it, which changes nothing.
     pub(super) fn try_enter(&self, key: K, now: Instant) -> Result<Slot<K>, Over> {
         let mut state = self.lock();

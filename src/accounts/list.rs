@@ -1,0 +1,110 @@
+//! `GET /v1/users`: the tenant's people, for staff.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Accounts;
+use super::caller::forbidden;
+use super::people::{self, Filter, Part, SORTS};
+use super::person::Person;
+use crate::api::choice::{chosen, only, sorting};
+use crate::api::error::ApiError;
+use crate::api::observe::Context;
+use crate::api::page::{List, bad_query};
+
+/// What may be asked for of each; `id` always comes.
+const FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "picture",
+    "email",
+    "user_name",
+    "plan",
+    "scope",
+    "created_at",
+    "changed_at",
+];
+
+/// Accounts looked through for those that watch. More of them than this on one installation: ask the metrics.
+const MOST_WATCHING: usize = 100_000;
+
+/// The query of [`list`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    page: Option<u32>,
+    limit: Option<u32>,
+    q: Option<String>,
+    sort: Option<String>,
+    fields: Option<String>,
+    plan: Option<String>,
+    watching: Option<String>,
+}
+
+/// People by page, with `q`, `sort`, `fields`, and the filters `plan` and `watching=now`.
+pub(super) async fn list(
+    State(accounts): State<Arc<Accounts>>,
+    Extension(context): Extension<Context>,
+    query: Result<Query<Listed>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    let caller = accounts.caller(&parts, &context).await?;
+    if !caller.is_staff() {
+        return Err(forbidden());
+    }
+    let Query(query) = query.map_err(bad_query)?;
+    let page = List::new(query.page, query.limit)?;
+    let (sort, descending) = sorting(query.sort.as_deref().unwrap_or("-created_at"), SORTS)?;
+    let fields = chosen(query.fields.as_deref(), FIELDS, "id")?;
+    let tenant = caller.claims.tenant.to_string();
+    let among = match query.watching.as_deref() {
+        None => None,
+        Some("now") => Some(accounts.watching(&tenant).await?),
+        Some(_) => return Err(ApiError::bad_request("watching", "watching is now, or left out")),
+    };
+    let filter = Filter {
+        tenant,
+        q: query.q,
+        plan: query.plan,
+        among,
+    };
+    let (start, limit) = page.span();
+    let part = Part {
+        sort,
+        descending,
+        start,
+        limit,
+    };
+    let (found, total) = people::list(accounts.api.db()?, &filter, part).await?;
+    let items: Vec<Value> = found.iter().map(|person| item(person, &fields)).collect();
+    Ok(Json(page.answer(&items, total)).into_response())
+}
+
+fn item(person: &Person, fields: &[&str]) -> Value {
+    match json!(person.own()) {
+        Value::Object(item) => only(item, fields),
+        _ => Value::Object(Map::new()),
+    }
+}
+
+impl Accounts {
+    /// Ids of the tenant's accounts that hold a slot on any node.
+    async fn watching(&self, tenant: &str) -> Result<std::collections::BTreeSet<String>, ApiError> {
+        let found = self.api.gateway.lease.accounts(MOST_WATCHING).await?;
+        if found.len() >= MOST_WATCHING {
+            let message = "too many accounts watch to be listed";
+            return Err(ApiError::unavailable("too_many_watching", message, 60));
+        }
+        let own = found.into_iter().filter(|key| *key.tenant == *tenant);
+        // Ids of other issuers may hold anything; people of this room have ids that are plain.
+        let plain = own.filter(|key| !key.account.contains('\0'));
+        Ok(plain.map(|key| key.account.to_string()).collect())
+    }
+}
