@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::accounts::{self, Accounts};
 use crate::api::admin::{Admin, admin_routes};
@@ -219,8 +219,8 @@ impl Node {
     }
 
     /// Routes of the parts that are switched on.
-    fn parts(&self) -> Router {
-        let mut router = Router::new();
+    fn parts(&self) -> OpenApiRouter {
+        let mut router = OpenApiRouter::default();
         if let Some(accounts) = &self.accounts {
             router = router.merge(accounts::routes(accounts));
         }

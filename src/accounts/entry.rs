@@ -195,7 +195,7 @@ pub(super) async fn devices(
     let page = List::new(query.page, query.limit)?;
     let current = caller.claims.sign_in.as_deref();
     let (items, total) = sign_ins::list(accounts.api.db()?, &caller.own()?.id, current, page.span()).await?;
-    Ok(Json(page.answer(&items, total)).into_response())
+    Ok(Json(page.answer(items, total)).into_response())
 }
 
 /// `DELETE /v1/auth/devices/{id}`

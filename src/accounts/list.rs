@@ -7,12 +7,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Accounts;
 use super::caller::forbidden;
 use super::people::{self, Filter, Part, SORTS};
-use super::person::Person;
 use crate::api::choice::{chosen, only, sorting};
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
@@ -83,15 +82,11 @@ pub(super) async fn list(
         limit,
     };
     let (found, total) = people::list(accounts.api.db()?, &filter, part).await?;
-    let items: Vec<Value> = found.iter().map(|person| item(person, &fields)).collect();
-    Ok(Json(page.answer(&items, total)).into_response())
-}
-
-fn item(person: &Person, fields: &[&str]) -> Value {
-    match json!(person.own()) {
-        Value::Object(item) => only(item, fields),
-        _ => Value::Object(Map::new()),
-    }
+    let items: Vec<Value> = found
+        .iter()
+        .map(|person| only(json!(person.own()), &fields))
+        .collect();
+    Ok(Json(page.answer(items, total)).into_response())
 }
 
 impl Accounts {

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{delete, get, post, put};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
 use crate::api::error::ApiError;
@@ -103,8 +104,8 @@ impl Accounts {
 }
 
 /// The routes under `/v1/users` and `/v1/auth`.
-pub fn routes(accounts: &Arc<Accounts>) -> Router {
-    Router::new()
+pub fn routes(accounts: &Arc<Accounts>) -> OpenApiRouter {
+    let router = Router::new()
         .route("/v1/users", post(sign_up::sign_up).get(list::list))
         .route(
             "/v1/users/{id}",
@@ -119,7 +120,8 @@ pub fn routes(accounts: &Arc<Accounts>) -> Router {
         .route("/v1/auth/reset", post(new_password::reset))
         .route("/v1/auth/devices", get(entry::devices))
         .route("/v1/auth/devices/{id}", delete(entry::forget_device))
-        .with_state(Arc::clone(accounts))
+        .with_state(Arc::clone(accounts));
+    OpenApiRouter::from(router)
 }
 
 /// 404 for a person, whether there never was one or it is another tenant's.

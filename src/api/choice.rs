@@ -1,6 +1,6 @@
 //! What a list may be asked for beside its page: `sort` and `fields`.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::ApiError;
 
@@ -45,7 +45,9 @@ pub(crate) fn chosen(
 }
 
 /// What of an item was chosen.
-pub(crate) fn only(mut item: Map<String, Value>, fields: &[&str]) -> Value {
-    item.retain(|name, _| fields.contains(&name.as_str()));
-    Value::Object(item)
+pub(crate) fn only(mut item: Value, fields: &[&str]) -> Value {
+    if let Some(members) = item.as_object_mut() {
+        members.retain(|name, _| fields.contains(&name.as_str()));
+    }
+    item
 }
