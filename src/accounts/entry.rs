@@ -9,19 +9,21 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::basic::{Credentials, refused};
 use super::passwords::Verdict;
 use super::person::{Own, Person, ms, now};
-use super::sign_ins::{self, RefreshToken, Refreshed};
+use super::shapes::{Refresh, SignInDevice};
+use super::sign_ins::{self, Item, RefreshToken, Refreshed};
 use super::{Accounts, people, rules};
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
-use crate::api::page::{List, bad_query};
+use crate::api::page::{List, Listing, bad_query};
 use crate::auth::{Grant, MAIN_TENANT, is_tenant};
 use crate::config::Secret;
 use crate::db::Db;
@@ -33,15 +35,28 @@ type Shared = State<Arc<Accounts>>;
 type Asked = Extension<Context>;
 
 /// The answer to a sign-in and to a refresh.
-#[derive(Serialize)]
-struct SignedIn<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct SignedIn<'a> {
+    /// The access token.
     token: String,
+    /// Its end.
+    #[schema(value_type = String, format = DateTime)]
     expires_at: String,
+    /// For the next one.
     refresh_token: String,
+    /// Who has signed in.
     user: Own<'a>,
 }
 
-/// `POST /v1/auth`
+/// Signs in with an e-mail or user name and the password, by HTTP Basic.
+#[utoipa::path(
+    post,
+    path = "/v1/auth",
+    tag = "auth",
+    request_body = Option<SignInDevice>,
+    responses((status = 201, description = "Signed in", body = SignedIn<'static>)),
+    security(("basic" = [])),
+)]
 pub(super) async fn sign_in(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -92,7 +107,14 @@ fn described(mut fields: Fields, agent: Option<String>) -> Result<(String, sign_
     Ok((tenant, caller))
 }
 
-/// `POST /v1/auth/refresh`
+/// Stays signed in: each refresh token is good once, and used twice it ends its sign-in.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/refresh",
+    tag = "auth",
+    request_body = Refresh,
+    responses((status = 201, description = "Still signed in", body = SignedIn<'static>), (status = 401, description = "`unauthorized`: the token is wrong, was used before, or its sign-in is over", body = ErrorBody)),
+)]
 pub(super) async fn refresh(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -113,13 +135,12 @@ pub(super) async fn refresh(
         Some(token) => sign_ins::refresh(db, &token, expires_at).await,
         None => Ok(Refreshed::Unknown),
     };
-    let refreshed = refreshed.inspect_err(|_| {
-        accounts.tries.forgive(&begun);
-        count("error");
-    })?;
+    let refreshed = refreshed.inspect_err(|_| count("error"))?;
+    if !matches!(refreshed, Refreshed::Next(..)) {
+        accounts.tries.count(begun, Instant::now());
+    }
     match refreshed {
         Refreshed::Next(next, person, sign_in) => {
-            accounts.tries.forgive(&begun);
             count("granted");
             accounts.signed_in(&person, sign_in, &next)
         }
@@ -139,9 +160,17 @@ pub(super) async fn refresh(
 fn over() -> ApiError {
     let (status, message) = (StatusCode::UNAUTHORIZED, "sign in again with the password");
     ApiError::new(status, "unauthorized", message)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
-/// `DELETE /v1/auth`
+/// Ends the sign-in of this token, and what its device plays.
+#[utoipa::path(
+    delete,
+    path = "/v1/auth",
+    tag = "auth",
+    responses((status = 204, description = "Signed out"), (status = 409, description = "`no_sign_in`: the token comes from no sign-in", body = ErrorBody)),
+    security(("bearer" = [])),
+)]
 pub(super) async fn sign_out(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -157,7 +186,14 @@ pub(super) async fn sign_out(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /v1/auth/all`
+/// Ends every sign-in of the account, and whatever it plays.
+#[utoipa::path(
+    delete,
+    path = "/v1/auth/all",
+    tag = "auth",
+    responses((status = 204, description = "Signed out everywhere")),
+    security(("bearer" = [])),
+)]
 pub(super) async fn sign_out_everywhere(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -175,14 +211,27 @@ pub(super) async fn sign_out_everywhere(
 }
 
 /// The query of [`devices`].
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, default = 1)]
     page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
 }
 
-/// `GET /v1/auth/devices`
+/// Where the account is signed in, the last used first.
+#[utoipa::path(
+    get,
+    path = "/v1/auth/devices",
+    tag = "auth",
+    params(Listed),
+    responses((status = 200, description = "The sign-ins", body = Listing<Item>)),
+    security(("bearer" = [])),
+)]
 pub(super) async fn devices(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -198,7 +247,15 @@ pub(super) async fn devices(
     Ok(Json(page.answer(items, total)).into_response())
 }
 
-/// `DELETE /v1/auth/devices/{id}`
+/// Ends one sign-in of the account, and what its device plays.
+#[utoipa::path(
+    delete,
+    path = "/v1/auth/devices/{id}",
+    tag = "auth",
+    params(("id" = String, Path, description = "The sign-in")),
+    responses((status = 204, description = "It is over")),
+    security(("bearer" = [])),
+)]
 pub(super) async fn forget_device(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -235,17 +292,14 @@ impl Accounts {
         })?;
         let judged = self.judged(db, tenant, credentials).await;
         match judged {
-            Ok(Some(person)) => {
-                self.tries.forgive(&begun);
-                Ok(person)
-            }
+            Ok(Some(person)) => Ok(person),
             Ok(None) => {
+                self.tries.count(begun, Instant::now());
                 self.count("refused");
                 tracing::debug!(request_id = %context.id, client = %context.client, "sign-in refused");
                 Err(refused())
             }
             Err(error) => {
-                self.tries.forgive(&begun);
                 self.count(if error.code == "busy" { "busy" } else { "error" });
                 Err(error)
             }

@@ -6,19 +6,47 @@ use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::caller::forbidden;
+use super::person::Own;
+use super::sign_ins::Item;
 use super::users::{Id, id_of};
 use super::{Accounts, sign_ins};
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
 use crate::lease::model::Entry;
+use crate::protocol::server::Holder;
 
 /// Sign-ins read at a time.
 const PART: usize = 500;
 
-/// The answer has a part for each room: `account`, `sign_ins`, `sessions`, and what other rooms store.
+/// What is stored about a person, a part for each room that stores something.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Export<'a> {
+    /// The account.
+    account: Own<'a>,
+    /// Where it is signed in.
+    sign_ins: Vec<Item>,
+    /// What it plays now.
+    sessions: Vec<Holder>,
+    /// What other rooms store, by their names.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    others: Map<String, Value>,
+}
+
+/// Everything that is stored about a person: oneself, or for `admin` others.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{id}/export",
+    tag = "users",
+    params(("id" = String, Path, description = "The id, or `me`")),
+    responses((status = 200, description = "All of it", body = Export<'static>)),
+    security(("bearer" = [])),
+)]
 pub(super) async fn export(
     State(accounts): State<Arc<Accounts>>,
     Extension(context): Extension<Context>,
@@ -43,14 +71,17 @@ pub(super) async fn export(
         }
     }
     let sessions = accounts.api.gateway.lease.list(&account).await?;
-    let sessions: Vec<_> = sessions.iter().map(Entry::holder).collect();
-    let mut all = Map::new();
-    all.insert("account".to_owned(), json!(person.own()));
-    all.insert("sign_ins".to_owned(), json!(signed_in));
-    all.insert("sessions".to_owned(), json!(sessions));
+    let sessions = sessions.iter().map(Entry::holder).collect();
+    let mut others = Map::new();
     for other in &accounts.others {
-        all.insert(other.name().to_owned(), other.export(&account).await?);
+        others.insert(other.name().to_owned(), other.export(&account).await?);
     }
+    let all = Export {
+        account: person.own(),
+        sign_ins: signed_in,
+        sessions,
+        others,
+    };
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (
@@ -58,5 +89,5 @@ pub(super) async fn export(
             "attachment; filename=\"account.json\"",
         ),
     ];
-    Ok((headers, Json(Value::Object(all))).into_response())
+    Ok((headers, Json(all)).into_response())
 }

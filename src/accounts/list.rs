@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use super::Accounts;
 use super::caller::forbidden;
 use super::people::{self, Filter, Part, SORTS};
+use super::shapes::ShownUser;
 use crate::api::choice::{chosen, only, sorting};
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
-use crate::api::page::{List, bad_query};
+use crate::api::page::{List, Listing, bad_query};
 
 /// What may be asked for of each; `id` always comes.
 const FIELDS: &[&str] = &[
@@ -34,19 +35,50 @@ const FIELDS: &[&str] = &[
 const MOST_WATCHING: usize = 100_000;
 
 /// The query of [`list`].
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, default = 1)]
     page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
+    /// A part of the e-mail, the user name or the name.
+    #[param(nullable = false)]
     q: Option<String>,
+    /// `created_at`, `email`, `user_name`, `name` or `plan`, with `-` before it for descending.
+    #[param(
+        nullable = false,
+        pattern = "^-?(created_at|email|user_name|name|plan)$",
+        default = "-created_at"
+    )]
     sort: Option<String>,
+    /// Which members of the items, with commas between; `id` always comes.
+    #[param(
+        nullable = false,
+        pattern = "^(id|name|picture|email|user_name|plan|scope|created_at|changed_at)\
+                   (,(id|name|picture|email|user_name|plan|scope|created_at|changed_at))*$"
+    )]
     fields: Option<String>,
+    /// Only those of this plan.
+    #[param(nullable = false)]
     plan: Option<String>,
+    /// `now`: only those who play, on any node.
+    #[param(nullable = false, pattern = "^now$")]
     watching: Option<String>,
 }
 
-/// People by page, with `q`, `sort`, `fields`, and the filters `plan` and `watching=now`.
+/// The people of the tenant, for `support` and `admin`.
+#[utoipa::path(
+    get,
+    path = "/v1/users",
+    tag = "users",
+    params(Listed),
+    responses((status = 200, description = "The people", body = Listing<ShownUser>)),
+    security(("bearer" = [])),
+)]
 pub(super) async fn list(
     State(accounts): State<Arc<Accounts>>,
     Extension(context): Extension<Context>,

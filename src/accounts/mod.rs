@@ -18,6 +18,7 @@ pub(crate) mod person;
 mod remembered;
 pub(crate) mod resets;
 mod rules;
+mod shapes;
 mod sign_ins;
 mod sign_up;
 mod stored;
@@ -27,9 +28,8 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{delete, get, post, put};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::api::error::ApiError;
@@ -105,23 +105,19 @@ impl Accounts {
 
 /// The routes under `/v1/users` and `/v1/auth`.
 pub fn routes(accounts: &Arc<Accounts>) -> OpenApiRouter {
-    let router = Router::new()
-        .route("/v1/users", post(sign_up::sign_up).get(list::list))
-        .route(
-            "/v1/users/{id}",
-            get(users::show).put(users::change).delete(users::remove),
-        )
-        .route("/v1/users/{id}/export", get(export::export))
-        .route("/v1/users/{id}/password", put(new_password::change))
-        .route("/v1/users/{id}/password-reset", post(new_password::grant))
-        .route("/v1/auth", post(entry::sign_in).delete(entry::sign_out))
-        .route("/v1/auth/all", delete(entry::sign_out_everywhere))
-        .route("/v1/auth/refresh", post(entry::refresh))
-        .route("/v1/auth/reset", post(new_password::reset))
-        .route("/v1/auth/devices", get(entry::devices))
-        .route("/v1/auth/devices/{id}", delete(entry::forget_device))
-        .with_state(Arc::clone(accounts));
-    OpenApiRouter::from(router)
+    OpenApiRouter::default()
+        .routes(routes!(sign_up::sign_up, list::list))
+        .routes(routes!(users::show, users::change, users::remove))
+        .routes(routes!(export::export))
+        .routes(routes!(new_password::change_password))
+        .routes(routes!(new_password::grant_reset))
+        .routes(routes!(entry::sign_in, entry::sign_out))
+        .routes(routes!(entry::sign_out_everywhere))
+        .routes(routes!(entry::refresh))
+        .routes(routes!(new_password::reset))
+        .routes(routes!(entry::devices))
+        .routes(routes!(entry::forget_device))
+        .with_state(Arc::clone(accounts))
 }
 
 /// 404 for a person, whether there never was one or it is another tenant's.

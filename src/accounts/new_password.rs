@@ -8,10 +8,12 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::basic::{Credentials, refused};
 use super::caller::forbidden;
 use super::person::{Person, written};
+use super::shapes::{PasswordByToken, PasswordChange};
 use super::sign_ins::{self, RefreshToken};
 use super::users::{Id, id_of};
 use super::{Accounts, people, resets, rules};
@@ -25,17 +27,32 @@ type Shared = State<Arc<Accounts>>;
 type Asked = Extension<Context>;
 
 /// The answer to [`grant`].
-#[derive(Serialize)]
-struct Granted {
+#[derive(Serialize, ToSchema)]
+#[schema(as = PasswordToken)]
+pub(super) struct Granted {
+    /// The one-time token.
     token: String,
+    /// Its end.
+    #[schema(value_type = String, format = DateTime)]
     expires_at: String,
     /// `accounts.reset_url` with the token; null where it is not set.
+    #[schema(required)]
     link: Option<String>,
 }
 
-/// `PUT /v1/users/{id}/password {password, refresh_token?, tenant?}`: by Basic with the password before. Every sign-in
-/// ends, but the one of `refresh_token`.
-pub(super) async fn change(
+/// Changes a password, by HTTP Basic with the one before.
+///
+/// Every sign-in ends, but the one of `refresh_token`.
+#[utoipa::path(
+    put,
+    path = "/v1/users/{id}/password",
+    tag = "users",
+    params(("id" = String, Path, description = "The id, or `me`")),
+    request_body = PasswordChange,
+    responses((status = 204, description = "The password is another one")),
+    security(("basic" = [])),
+)]
+pub(super) async fn change_password(
     State(accounts): Shared,
     Extension(context): Asked,
     path: Id,
@@ -72,8 +89,16 @@ pub(super) async fn change(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/users/{id}/password-reset`: staff makes a one-time token for somebody.
-pub(super) async fn grant(
+/// Makes a one-time token for a new password, for `support` and `admin`.
+#[utoipa::path(
+    post,
+    path = "/v1/users/{id}/password-reset",
+    tag = "users",
+    params(("id" = String, Path, description = "The id, or `me`")),
+    responses((status = 201, description = "The token", body = Granted)),
+    security(("bearer" = [])),
+)]
+pub(super) async fn grant_reset(
     State(accounts): Shared,
     Extension(context): Asked,
     path: Id,
@@ -102,7 +127,14 @@ pub(super) async fn grant(
     Ok((StatusCode::CREATED, private, Json(body)).into_response())
 }
 
-/// `POST /v1/auth/reset {token, password}`: the one-time token is used up, and every sign-in ends.
+/// Sets a password with a one-time token; every sign-in ends.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/reset",
+    tag = "auth",
+    request_body = PasswordByToken,
+    responses((status = 204, description = "The password is another one")),
+)]
 pub(super) async fn reset(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -120,8 +152,10 @@ pub(super) async fn reset(
     let begun = begun.map_err(|limited| accounts.api.rate_limited(limited))?;
     let db = accounts.api.db()?;
     let void = || ApiError::bad_request("token", "the token is wrong, was used, or has run out");
-    let person = resets::owner(db, &token).await?.ok_or_else(void)?;
-    accounts.tries.forgive(&begun);
+    let Some(person) = resets::owner(db, &token).await? else {
+        accounts.tries.count(begun, Instant::now());
+        return Err(void());
+    };
     accounts.check_names(&password, &person)?;
     let stored = accounts.passwords.hash(Secret::from(password)).await?;
     if !resets::spend(db, &token, &stored).await? {

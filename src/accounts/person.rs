@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use utoipa::ToSchema;
 
 use crate::auth::{Claims, Scope, Scopes};
 use crate::config::Secret;
@@ -42,16 +43,23 @@ pub(super) struct Public<'a> {
 }
 
 /// What a person sees of itself, and admins and support staff of everybody.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
 pub(crate) struct Own<'a> {
     id: &'a str,
     name: &'a str,
+    #[schema(required)]
     picture: Option<&'a str>,
     email: &'a str,
+    #[schema(required)]
     user_name: Option<&'a str>,
+    #[schema(required)]
     plan: Option<&'a str>,
+    /// The scopes of its tokens.
     scope: String,
+    #[schema(value_type = String, format = DateTime)]
     created_at: String,
+    #[schema(value_type = String, format = DateTime)]
     changed_at: String,
 }
 

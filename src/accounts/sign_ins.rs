@@ -15,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use utoipa::ToSchema;
 
 use super::person::{COLUMNS, Person, now, written};
 use crate::db::{Db, DbError, Sql};
@@ -37,13 +38,20 @@ pub(super) struct Caller {
 }
 
 /// A sign-in in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SignIn)]
 pub(super) struct Item {
     id: String,
+    #[schema(required)]
     device: Option<String>,
+    #[schema(required)]
     device_name: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
     created_at: String,
+    #[schema(value_type = String, format = DateTime)]
     last_used_at: String,
+    /// When it is over unless it is refreshed before.
+    #[schema(value_type = String, format = DateTime)]
     expires_at: String,
     /// Whether the request's own token comes from it.
     current: bool,

@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::caller::{Caller, forbidden};
 use super::people::{New, Taken};
+use super::person::Own;
+use super::shapes::NewUser;
 use super::sign_ins::fresh_id;
 use super::{Accounts, people, rules};
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
 use crate::auth::{MAIN_TENANT, Scopes, from_request, is_tenant};
@@ -30,7 +32,15 @@ struct Asked {
     scopes: Scopes,
 }
 
-/// Makes an account: a stranger's own, or one that an admin makes for somebody.
+/// Makes an account: a stranger's own, or by an admin one for somebody.
+#[utoipa::path(
+    post,
+    path = "/v1/users",
+    tag = "users",
+    request_body = NewUser,
+    responses((status = 201, description = "The account", body = Own<'static>, headers(("Location" = String, description = "Its path."))), (status = 409, description = "`exists`: `field` names whose value somebody has", body = ErrorBody)),
+    security((), ("bearer" = [])),
+)]
 pub(super) async fn sign_up(
     State(accounts): State<Arc<Accounts>>,
     Extension(context): Extension<Context>,
@@ -51,9 +61,10 @@ pub(super) async fn sign_up(
     let mut fields = Fields::read(request, context.peer.deadline).await?;
     let asked = accounts.judge(&mut fields, admin.as_ref())?;
     if admin.is_none() {
-        // Never taken back: each costs a hash and a row.
-        let counted = accounts.tries.begin(context.client, Instant::now());
-        let _counted = counted.map_err(|limited| accounts.api.rate_limited(limited))?;
+        // It counts whatever comes of it: each costs a hash and a row.
+        let begun = accounts.tries.begin(context.client, Instant::now());
+        let begun = begun.map_err(|limited| accounts.api.rate_limited(limited))?;
+        accounts.tries.count(begun, Instant::now());
     }
     let taken = async || {
         let user_name = asked.user_name.as_deref();

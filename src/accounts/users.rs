@@ -10,10 +10,11 @@ use http::StatusCode;
 
 use super::caller::{Caller, forbidden};
 use super::people::{self, Taken};
-use super::person::{Person, now};
+use super::person::{Own, Person, now};
+use super::shapes::{ShownUser, UserChange};
 use super::sign_up::conflict;
 use super::{Accounts, nobody, rules};
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
 use crate::db::DbError;
@@ -27,7 +28,15 @@ pub(super) fn id_of(path: Id) -> Result<String, ApiError> {
     path.map(|Path(id)| id).map_err(|_| nobody())
 }
 
-/// `GET /v1/users/{id}`: all of oneself and, for staff, of others; else what everybody sees.
+/// A person: all of oneself, and for `support` and `admin` of others; else what everybody sees.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{id}",
+    tag = "users",
+    params(("id" = String, Path, description = "The id, or `me`")),
+    responses((status = 200, description = "The person", body = ShownUser)),
+    security(("bearer" = [])),
+)]
 pub(super) async fn show(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -44,7 +53,18 @@ pub(super) async fn show(
     Ok(Json(person.public()).into_response())
 }
 
-/// `PUT /v1/users/{id}`: fields that are left out stay as they are; `null` clears the picture, the plan and the user name.
+/// Changes a person: oneself, or for `support` and `admin` others.
+///
+/// Fields that are left out stay as they are; `null` clears the picture, the plan and the user name.
+#[utoipa::path(
+    put,
+    path = "/v1/users/{id}",
+    tag = "users",
+    params(("id" = String, Path, description = "The id, or `me`")),
+    request_body = UserChange,
+    responses((status = 200, description = "The person as it is now", body = Own<'static>), (status = 409, description = "`exists`: `field` names whose value somebody has", body = ErrorBody)),
+    security(("bearer" = [])),
+)]
 pub(super) async fn change(
     State(accounts): Shared,
     Extension(context): Asked,
@@ -74,7 +94,17 @@ pub(super) async fn change(
     }
 }
 
-/// `DELETE /v1/users/{id}`: what the account plays ends, and what must be kept is kept without the person.
+/// Removes a person: oneself, or for `admin` others.
+///
+/// What the account plays ends, and what must be kept is kept without the person.
+#[utoipa::path(
+    delete,
+    path = "/v1/users/{id}",
+    tag = "users",
+    params(("id" = String, Path, description = "The id, or `me`")),
+    responses((status = 204, description = "The account is gone")),
+    security(("bearer" = [])),
+)]
 pub(super) async fn remove(
     State(accounts): Shared,
     Extension(context): Asked,

@@ -46,9 +46,11 @@ impl Rate {
         }
     }
 
-    /// Takes one event back that was counted before.
-    pub(super) fn give_back(&self, pace: &mut Pace) {
-        pace.0 = pace.0.and_then(|full_at| full_at.checked_sub(self.interval));
+    /// Counts an event that has happened, also beyond the burst: the wait is the longer then.
+    pub(super) fn charge(&self, pace: &mut Pace, now: Instant) {
+        if !self.interval.is_zero() {
+            pace.0 = Some(pace.0.map_or(now, |full_at| full_at.max(now)) + self.interval);
+        }
     }
 
     /// Counts one event, or refuses it, which costs nothing.

@@ -1,7 +1,8 @@
 //! How often a sign-in may fail: of one account, and from one address.
 //!
-//! Owns: the counts; they are this node's alone. A try is counted before it is judged, so that tries side by side do not
-//! slip through, and taken back when it succeeds.
+//! Owns: the counts; they are this node's alone. Only failures are counted, and after they were judged: any number may sign
+//! in at once. How many guesses can be under way together is for the queue of hashes to bound; those beyond the burst make
+//! the wait longer.
 //! Does not: know what a try is about.
 //! Called by: the room of accounts.
 
@@ -27,9 +28,9 @@ pub struct TryLimits {
     accounts: Table<u64>,
 }
 
-/// A try that was counted.
-#[derive(Debug)]
-#[must_use = "a try that succeeds is taken back"]
+/// A try that may be judged.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a try that fails is counted"]
 pub struct Try {
     address: Option<IpAddr>,
     account: Option<u64>,
@@ -52,35 +53,33 @@ impl TryLimits {
         }
     }
 
-    /// Counts a try from this address. Exempt addresses and trusted proxies are free of it.
+    /// Lets a try from this address begin. Exempt addresses and trusted proxies are free of the limit.
     ///
     /// # Errors
     /// [`Limited`] by [`RateRule::AddressTries`].
     pub fn begin(&self, client: IpAddr, now: Instant) -> Result<Try, Limited> {
         let free = self.addressing.is_exempt(client) || self.addressing.is_trusted(client);
         let address = (!free).then(|| address::key(client));
-        if let Some(address) = address {
-            let taken = self.addresses.try_take(address, now);
-            taken.map_err(|retry_after| Limited {
-                rule: RateRule::AddressTries,
-                retry_after,
-            })?;
-        }
+        let open = address.map_or(Ok(()), |address| self.addresses.check(address, now));
+        open.map_err(|retry_after| Limited {
+            rule: RateRule::AddressTries,
+            retry_after,
+        })?;
         Ok(Try {
             address,
             account: None,
         })
     }
 
-    /// Counts a try of this account from this address, whether the account exists or not.
+    /// Lets a try of this account from this address begin, whether the account exists or not.
     ///
     /// # Errors
     /// [`Limited`] by [`RateRule::AddressTries`] or [`RateRule::AccountTries`].
     pub fn begin_of(&self, client: IpAddr, account: impl Hash, now: Instant) -> Result<Try, Limited> {
         let begun = self.begin(client, now)?;
         let account = self.hasher.hash_one(account);
-        let taken = self.accounts.try_take(account, now);
-        taken.map_err(|retry_after| Limited {
+        let open = self.accounts.check(account, now);
+        open.map_err(|retry_after| Limited {
             rule: RateRule::AccountTries,
             retry_after,
         })?;
@@ -90,13 +89,13 @@ impl TryLimits {
         })
     }
 
-    /// Takes a try back: it succeeded, or was not judged.
-    pub fn forgive(&self, begun: &Try) {
+    /// Counts a try that failed, or one that costs whether it fails or not.
+    pub fn count(&self, begun: Try, now: Instant) {
         if let Some(address) = begun.address {
-            self.addresses.give_back(address);
+            self.addresses.charge(address, now);
         }
         if let Some(account) = begun.account {
-            self.accounts.give_back(account);
+            self.accounts.charge(account, now);
         }
     }
 }
@@ -131,11 +130,10 @@ mod tests {
         let now = Instant::now();
         let home: IpAddr = "127.0.0.1".parse().unwrap();
         for _ in 0..50 {
-            let begun = limits.begin_of(home, ("main", "a@x.y"), now).unwrap();
-            limits.forgive(&begun);
+            let _right = limits.begin_of(home, ("main", "a@x.y"), now).unwrap();
         }
         for _ in 0..3 {
-            let _failed = limits.begin_of(home, ("main", "a@x.y"), now).unwrap();
+            limits.count(limits.begin_of(home, ("main", "a@x.y"), now).unwrap(), now);
         }
         let refused = limits.begin_of(home, ("main", "a@x.y"), now).unwrap_err();
         assert_eq!(refused.rule, RateRule::AccountTries);
@@ -148,6 +146,22 @@ mod tests {
         assert!(limits.begin_of(home, ("main", "a@x.y"), later).is_ok());
     }
 
+    /// Guesses that were under way together are all paid for.
+    #[test]
+    fn failures_side_by_side_make_the_wait_longer() {
+        let limits = TryLimits::new(&settings((3, 60), (0, 0)), Arc::new(addressing(&[], &[])));
+        let now = Instant::now();
+        let home: IpAddr = "127.0.0.1".parse().unwrap();
+        let begun: Vec<Try> = (0..20)
+            .map(|_| limits.begin_of(home, "a", now).unwrap())
+            .collect();
+        for one in begun {
+            limits.count(one, now);
+        }
+        let refused = limits.begin_of(home, "a", now).unwrap_err();
+        assert_eq!(refused.retry_after, Duration::from_secs(18));
+    }
+
     #[test]
     fn an_address_is_counted_over_all_accounts_and_exempt_ones_are_not() {
         let limits = TryLimits::new(
@@ -157,13 +171,13 @@ mod tests {
         let now = Instant::now();
         let stranger: IpAddr = "192.0.2.1".parse().unwrap();
         for account in ["a", "b"] {
-            let _failed = limits.begin_of(stranger, account, now).unwrap();
+            limits.count(limits.begin_of(stranger, account, now).unwrap(), now);
         }
         let refused = limits.begin(stranger, now).unwrap_err();
         assert_eq!(refused.rule, RateRule::AddressTries);
         let home: IpAddr = "127.0.0.1".parse().unwrap();
         for _ in 0..10 {
-            assert!(limits.begin(home, now).is_ok());
+            limits.count(limits.begin(home, now).unwrap(), now);
         }
     }
 }

@@ -280,6 +280,7 @@ async fn the_database_goes_away_and_comes_back() {
         );
         assert!(answer.header("retry-after").is_some());
         assert!(took < Duration::from_millis(1500), "{method} {path}: {took:?}");
+        player.say(json!({"type": "heartbeat", "state": "playing"})).await;
     }
     // A new player with its token, and the one that plays.
     let again = signed_in["token"].as_str().unwrap();
