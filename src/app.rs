@@ -130,6 +130,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            trail: AuditTrail::open(&config.trail, &config.data.dir).map_err(failed("audit.log"))?,
             db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -201,8 +202,6 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
-            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
-                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
