@@ -5,7 +5,6 @@
 
 use std::cmp::Ordering as Order;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -13,42 +12,30 @@ use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::auth::{Claims, Scope};
-use crate::gateway::lone::{Caller, LoneState, NotOpened, Told};
-use crate::gateway::player::Player;
+use crate::gateway::lone::{Caller, Told};
 use crate::lease::model::{Beat, Device, Entry};
-use crate::lease::store::StoreError;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, ResumeSecret, SessionId};
-use crate::protocol::server::{Slots, millis};
 use crate::protocol::start::Start;
 
 use super::Api;
+use super::caller::{account_of, is_staff, on_behalf, scope_forbidden, tenant_of};
 use super::error::ApiError;
 use super::fields::Fields;
 use super::observe::Context;
 use super::page::{List, bad_query};
+use super::start::{away, object};
+use super::streams::victim;
 
 /// The secret of the session that a request is about.
 static RESUME: HeaderName = HeaderName::from_static("usher-resume");
 
-/// When to come again while nobody can tell, in seconds.
-const RETRY_AFTER: u16 = 1;
-
 type Shared = State<Arc<Api>>;
 type SessionPath = Result<Path<String>, PathRejection>;
-
-/// A node that leaves takes nobody in any more.
-pub(super) fn check_staying(api: &Api) -> Result<(), ApiError> {
-    if api.draining.load(Ordering::Relaxed) {
-        let message = "this node is leaving; ask again";
-        return Err(ApiError::unavailable("draining", message, RETRY_AFTER));
-    }
-    Ok(())
-}
 
 /// `POST /v1/sessions`
 pub(super) async fn open(
@@ -56,8 +43,8 @@ pub(super) async fn open(
     Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (claims, request) = api.watcher(&context, request).await?;
-    check_staying(&api)?;
+    let (claims, request) = api.caller_with(&context, request, &[Scope::Watch]).await?;
+    api.check_staying()?;
     let mut fields = Fields::read(request, context.peer.deadline).await?;
     let start = Start::new(
         fields.text("content")?,
@@ -65,52 +52,10 @@ pub(super) async fn open(
         fields.text("device_name")?,
         fields.text("device_class")?,
     )?;
-    let victim = fields.text("takeover")?.map(|text| {
-        SessionId::parse(&text).ok_or_else(|| ApiError::bad_request("takeover", "takeover must be a session"))
-    });
-    let victim = victim.transpose()?;
-    let entitlement = api.gateway.policy.load().entitlement(&claims);
-    let player = Player::new(claims, start, entitlement, context.id, context.client)?;
-    api.check_start(&player.account)?;
-    let opened = api
-        .gateway
-        .open_lone(player, victim, api.gateway.lone_period())
-        .await
-        .map_err(|reason| match reason {
-            NotOpened::Denied {
-                refusal,
-                holders,
-                may_take_over,
-            } => {
-                let slots = Slots {
-                    used: refusal.used,
-                    limit: refusal.limit,
-                };
-                let may: &[&str] = if may_take_over { &["takeover"] } else { &[] };
-                let beside = object(json!({
-                    "rule": refusal.rule,
-                    "slots": slots,
-                    "holders": holders.iter().map(Entry::holder).collect::<Vec<_>>(),
-                    "may": may,
-                }));
-                let code = EndCode::StreamLimitReached.name();
-                ApiError::forbidden(code, "no slot is free").beside(beside)
-            }
-            NotOpened::Blocked => ApiError::forbidden("account_blocked", "the account is blocked"),
-            NotOpened::TakeoverForbidden => ApiError::forbidden(
-                "takeover_forbidden",
-                "the plan does not allow to take a slot over",
-            ),
-            NotOpened::Store(error) => away(error),
-        })?;
-    let mut body = state_of(&api, &opened.state);
-    body.insert("resume".to_owned(), opened.secret.expose().into());
-    let location = format!("/v1/sessions/{}", opened.state.session);
-    let headers = [
-        (header::LOCATION, location),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-    ];
-    Ok((StatusCode::CREATED, headers, Json(body)).into_response())
+    let victim = victim(&mut fields)?;
+    let begun = api.begin(&context, claims, start, victim).await?;
+    let location = format!("/v1/sessions/{}", begun.session);
+    Ok(begun.created(location))
 }
 
 /// `POST /v1/sessions/{session}/heartbeat`
@@ -120,8 +65,8 @@ pub(super) async fn heartbeat(
     session: SessionPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (claims, request) = api.watcher(&context, request).await?;
-    let session = proven(session, request.headers())?;
+    let (claims, request) = api.caller(&context, request).await?;
+    let speaker = api.speaker(claims, session, &request)?;
     let is_empty = axum::body::HttpBody::is_end_stream(request.body());
     let (position_ms, state) = if is_empty {
         (None, None)
@@ -131,22 +76,18 @@ pub(super) async fn heartbeat(
         let state = fields.take::<PlayState>("state", "playing, paused, buffering or background")?;
         (position, state)
     };
-    let caller = Caller {
-        claims: &claims,
-        address: context.client,
-        period: api.gateway.lone_period(),
-    };
+    let caller = speaker.caller(&api, &context);
     let told = api
         .gateway
-        .tell_lone(&caller, session, Beat::Alive { position_ms, state });
+        .tell_lone(&caller, speaker.session, Beat::Alive { position_ms, state });
     match told.await.map_err(away)? {
         Told::Lives(state) => {
-            let allowed = claims.contents.as_ref();
+            let allowed = speaker.claims.contents.as_ref();
             if allowed.is_some_and(|all| !all.iter().any(|one| **one == *state.content)) {
                 let message = "the token does not allow what is playing";
                 return Err(ApiError::forbidden("content_forbidden", message));
             }
-            let body = Json(state_of(&api, &state));
+            let body = Json(api.state_of(&state));
             Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
         }
         over => Err(ended(over)),
@@ -160,16 +101,12 @@ pub(super) async fn stop(
     session: SessionPath,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let (claims, request) = api.watcher(&context, request).await?;
-    let session = proven(session, request.headers())?;
-    let caller = Caller {
-        claims: &claims,
-        address: context.client,
-        period: api.gateway.lone_period(),
-    };
+    let (claims, request) = api.caller(&context, request).await?;
+    let speaker = api.speaker(claims, session, &request)?;
+    let caller = speaker.caller(&api, &context);
     match api
         .gateway
-        .tell_lone(&caller, session, Beat::Stop)
+        .tell_lone(&caller, speaker.session, Beat::Stop)
         .await
         .map_err(away)?
     {
@@ -210,7 +147,7 @@ pub(super) async fn list(
     query: Result<Query<Listed>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (claims, _) = api.watcher(&context, request).await?;
+    let (claims, _) = api.caller_with(&context, request, &[Scope::Watch]).await?;
     let Query(query) = query.map_err(bad_query)?;
     let page = List::new(query.page, query.limit)?;
     let (sort, descending) = sorting(query.sort.as_deref())?;
@@ -291,17 +228,70 @@ fn item(entry: &Entry, fields: &[&str]) -> Value {
     Value::Object(item)
 }
 
-impl Api {
-    /// Who makes a request about its own sessions.
-    async fn watcher(&self, context: &Context, request: Request) -> Result<(Claims, Request), ApiError> {
-        let (parts, body) = request.into_parts();
-        self.check_origin(&parts)?;
-        let claims = self.authenticate(&parts, context).await?;
-        if !claims.scopes.has(Scope::Watch) {
-            let message = "the token does not allow to watch";
-            return Err(ApiError::forbidden("scope_forbidden", message));
+/// Who sends word of a session.
+struct Speaker {
+    session: SessionId,
+    claims: Claims,
+    on_behalf: bool,
+}
+
+impl Speaker {
+    fn caller<'a>(&'a self, api: &Api, context: &Context) -> Caller<'a> {
+        Caller {
+            claims: &self.claims,
+            address: context.client,
+            period: api.gateway.lone_period(),
+            on_behalf: self.on_behalf,
         }
-        Ok((claims, Request::from_parts(parts, body)))
+    }
+}
+
+impl Api {
+    /// The session's account, or staff that started it for one: `?account=` (and `?tenant=`) names that, else what this
+    /// node remembers of the session. Either way the session's secret proves every word.
+    fn speaker(&self, claims: Claims, session: SessionPath, request: &Request) -> Result<Speaker, ApiError> {
+        let is_staff = is_staff(&claims);
+        if !is_staff && !claims.scopes.has(Scope::Watch) {
+            return Err(scope_forbidden());
+        }
+        let session = proven(session, request.headers())?;
+        let own = |claims| {
+            let on_behalf = false;
+            Ok(Speaker {
+                session,
+                claims,
+                on_behalf,
+            })
+        };
+        if !is_staff {
+            return own(claims);
+        }
+        let query = request.uri().query().unwrap_or_default().as_bytes();
+        let said = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query);
+            pairs
+                .find(|(one, _)| *one == *name)
+                .map(|(_, value)| value.into_owned())
+        };
+        let (asked, tenant) = (said("account"), tenant_of(&claims, said("tenant").as_deref())?);
+        let account = match asked {
+            Some(account) => account_of(&account)?,
+            None => {
+                let known = self.gateway.registry.lone_account(session);
+                match known.filter(|known| known.tenant == tenant) {
+                    Some(known) => known.account,
+                    None => return own(claims),
+                }
+            }
+        };
+        if account == claims.account && tenant == claims.tenant {
+            return own(claims);
+        }
+        Ok(Speaker {
+            session,
+            claims: on_behalf(claims, tenant, account),
+            on_behalf: true,
+        })
     }
 }
 
@@ -321,19 +311,6 @@ fn proven(session: SessionPath, headers: &HeaderMap) -> Result<SessionId, ApiErr
     })
 }
 
-/// A session as its player sees it.
-fn state_of(api: &Api, state: &LoneState) -> Map<String, Value> {
-    let period = api.gateway.lone_period();
-    object(json!({
-        "session": state.session,
-        "slots": state.slots,
-        "heartbeat_ms": millis(period / 2),
-        "lease_ms": millis(period),
-        "expires_at": humantime::format_rfc3339_millis(state.expires_at).to_string(),
-        "ticket": state.ticket.as_ref().map(crate::gateway::lone::Issued::text),
-    }))
-}
-
 /// The answer to word of a session that does not live without a socket.
 fn ended(told: Told) -> ApiError {
     match told {
@@ -350,6 +327,7 @@ fn ended(told: Told) -> ApiError {
             EndCode::Moved => gone(code.name(), "the session's device plays something else now"),
             EndCode::EndedByOperator => gone(code.name(), "an operator ended the session"),
             EndCode::AccountBlocked => gone(code.name(), "the account is blocked"),
+            EndCode::ContentUnavailable => gone(code.name(), "the content may not be played any more"),
             EndCode::StreamLimitReached => gone(code.name(), "the account's limit is lower now"),
             _ => lapsed(),
         },
@@ -363,22 +341,4 @@ fn lapsed() -> ApiError {
 
 fn gone(code: &'static str, message: &'static str) -> ApiError {
     ApiError::new(StatusCode::GONE, code, message)
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-pub(super) fn away(error: StoreError) -> ApiError {
-    match error {
-        StoreError::Unavailable | StoreError::NotNow(_) | StoreError::Foreign(_) => ApiError::unavailable(
-            "unavailable",
-            "slots cannot be judged just now; try again",
-            RETRY_AFTER,
-        ),
-    }
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
 }

@@ -7,17 +7,20 @@
 mod accounts;
 pub mod admin;
 mod adobe;
-mod body;
+pub mod body;
+pub mod caller;
 mod echo;
 pub mod error;
-mod fields;
+pub mod fields;
 mod handshake;
 mod lone;
 pub mod observe;
 mod operator;
 mod pace;
-mod page;
+pub mod page;
 mod pages;
+pub mod start;
+mod streams;
 mod ticket;
 mod watch;
 mod webhooks;
@@ -95,6 +98,10 @@ pub fn player_routes(api: &Arc<Api>, parts: Router) -> Router {
         .route("/v1/sessions", post(lone::open).get(lone::list))
         .route("/v1/sessions/{session}", delete(lone::stop))
         .route("/v1/sessions/{session}/heartbeat", post(lone::heartbeat))
+        .route(
+            "/v1/accounts/{account}/streams",
+            get(streams::list).post(streams::open),
+        )
         .route("/v1/tickets/check", get(ticket::check))
         .route("/v1/watch", get(watch::watch).head(error::method_not_allowed));
     if api.echo.is_some() {

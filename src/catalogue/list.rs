@@ -1,0 +1,130 @@
+//! `GET /v1/content`: the contents that somebody sees, page by page.
+//!
+//! Owns: the query. Does not: know SQL (`store` does). Called by: the catalogue's router.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::api::error::ApiError;
+use crate::api::observe::Context;
+use crate::api::page::{List, bad_query};
+use crate::lease::shelf::Sight;
+
+use super::item::{Kind, Stored};
+use super::store::{self, Filter, SORTS};
+use super::{Catalogue, VIEWERS};
+
+/// What may be asked for of each; `id` always comes.
+const FIELDS: [&str; 16] = [
+    "id",
+    "name",
+    "type",
+    "source",
+    "description",
+    "category",
+    "language",
+    "tags",
+    "label",
+    "metadata",
+    "duration_ms",
+    "thumbnail",
+    "roles",
+    "plans",
+    "created_at",
+    "changed_at",
+];
+
+/// The query of [`list`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    page: Option<u32>,
+    limit: Option<u32>,
+    q: Option<String>,
+    sort: Option<String>,
+    fields: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    category: Option<String>,
+    language: Option<String>,
+    tag: Option<String>,
+    label: Option<String>,
+}
+
+pub(super) async fn list(
+    State(catalogue): State<Arc<Catalogue>>,
+    Extension(context): Extension<Context>,
+    query: Result<Query<Listed>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (claims, _) = catalogue.api.caller_with(&context, request, &VIEWERS).await?;
+    let Query(query) = query.map_err(bad_query)?;
+    let page = List::new(query.page, query.limit)?;
+    let sort = sorting(query.sort.as_deref())?;
+    let fields = chosen(query.fields.as_deref())?;
+    let filter = Filter {
+        q: text("q", query.q)?,
+        kind: query.kind.as_deref().map(kind).transpose()?,
+        category: text("category", query.category)?,
+        language: text("language", query.language)?,
+        tag: text("tag", query.tag)?,
+        label: text("label", query.label)?,
+    };
+    let sight = Sight::of(&claims);
+    let mut work = catalogue.api.db()?.connect().await?;
+    let found = store::page(&mut work, &claims.tenant, (&filter, &sight), sort, page.span());
+    let (contents, total) = found.await?;
+    let show = |stored: &Stored| -> Map<String, Value> {
+        let mut shown = stored.shown(&sight);
+        if let Some(fields) = &fields {
+            shown.retain(|name, _| fields.contains(&name.as_str()));
+        }
+        shown
+    };
+    let items: Vec<_> = contents.iter().map(show).collect();
+    Ok(Json(page.answer(&items, total)).into_response())
+}
+
+fn sorting(asked: Option<&str>) -> Result<(usize, bool), ApiError> {
+    let asked = asked.unwrap_or("name");
+    let (name, descending) = match asked.strip_prefix('-') {
+        Some(name) => (name, true),
+        None => (asked, false),
+    };
+    let known = SORTS.iter().position(|(known, _)| *known == name);
+    known.map(|known| (known, descending)).ok_or_else(|| {
+        let names = SORTS.map(|(name, _)| name).join(", ");
+        ApiError::bad_request("sort", format!("sort is one of {names}, with - for descending"))
+    })
+}
+
+fn chosen(asked: Option<&str>) -> Result<Option<Vec<&'static str>>, ApiError> {
+    let Some(asked) = asked else { return Ok(None) };
+    let known = |name: &str| FIELDS.iter().find(|known| **known == name).copied();
+    let named: Option<Vec<&'static str>> = asked.split(',').map(known).collect();
+    let mut named =
+        named.ok_or_else(|| ApiError::bad_request("fields", format!("fields are {}", FIELDS.join(", "))))?;
+    named.push("id");
+    Ok(Some(named))
+}
+
+fn kind(text: &str) -> Result<Kind, ApiError> {
+    Kind::of(text).ok_or_else(|| ApiError::bad_request("type", "type must be livestream or vod"))
+}
+
+/// What is compared with a column, which never holds a control character where it is a word or a name.
+fn text(field: &'static str, value: Option<String>) -> Result<Option<String>, ApiError> {
+    match value {
+        Some(text) if text.contains(char::is_control) => Err(ApiError::bad_request(
+            field,
+            format!("{field} has control characters"),
+        )),
+        value => Ok(value),
+    }
+}
