@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
@@ -224,8 +224,8 @@ impl Node {
     }
 
     /// Routes of the parts that are switched on.
-    fn parts(&self) -> Router {
-        let mut parts = Router::new();
+    fn parts(&self) -> OpenApiRouter {
+        let mut parts = OpenApiRouter::default();
         if self.config.modules.catalogue {
             let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
             let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());

@@ -29,6 +29,14 @@ impl Api {
         Ok((claims, Request::from_parts(parts, body)))
     }
 
+    /// Who makes a request about its own sessions.
+    ///
+    /// # Errors
+    /// As [`Api::caller_with`].
+    pub async fn watcher(&self, context: &Context, request: Request) -> Result<(Claims, Request), ApiError> {
+        self.caller_with(context, request, &[Scope::Watch]).await
+    }
+
     /// As [`Api::caller`], where one of these scopes is needed.
     ///
     /// # Errors

@@ -3,24 +3,58 @@
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+pub struct Listing<T> {
+    items: Vec<T>,
+    /// The page's number, from 1.
+    #[schema(minimum = 1)]
+    page: u32,
+    /// How many are on a page.
+    #[schema(minimum = 1)]
+    limit: u32,
+    /// How many are on all pages.
+    total: usize,
+}
+
+impl<T> Listing<T> {
+    /// All of them on one page.
+    #[must_use]
+    pub fn whole(items: Vec<T>) -> Self {
+        let total = items.len();
+        Self {
+            items,
+            page: 1,
+            limit: u32::try_from(total.max(1)).unwrap_or(u32::MAX),
+            total,
+        }
+    }
+}
+
 /// The query of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct Listed {
-    /// Only this tenant's,
-    pub tenant: Option<String>,
-    /// and only this account's.
-    pub account: Option<String>,
+pub(super) struct Listed {
+    /// Only this tenant's.
+    #[param(nullable = false)]
+    pub(super) tenant: Option<String>,
+    /// Only this account's.
+    #[param(nullable = false)]
+    pub(super) account: Option<String>,
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, default = 1)]
     page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
 }
 
-/// The query, as axum reads it.
-pub type PageQuery = Result<Query<Listed>, QueryRejection>;
+pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
 
 /// Which part of a list is shown.
 pub struct List {
@@ -29,20 +63,18 @@ pub struct List {
 }
 
 /// One page of an operators' list.
-pub struct Page {
+pub(super) struct Page {
     list: List,
     /// Only this tenant's,
-    pub tenant: Option<String>,
+    pub(super) tenant: Option<String>,
     /// and only this account's.
-    pub account: Option<String>,
+    pub(super) account: Option<String>,
 }
 
 impl Page {
-    /// The page that a query asks for.
-    ///
     /// # Errors
     /// 400 for a parameter that is unknown or out of range.
-    pub fn of(query: PageQuery) -> Result<Self, ApiError> {
+    pub(super) fn of(query: PageQuery) -> Result<Self, ApiError> {
         let Query(query) = query.map_err(bad_query)?;
         Ok(Self {
             list: List::new(query.page, query.limit)?,
@@ -52,14 +84,12 @@ impl Page {
     }
 
     /// How many come before it, and how many are on it.
-    #[must_use]
-    pub fn span(&self) -> (usize, usize) {
+    pub(super) fn span(&self) -> (usize, usize) {
         self.list.span()
     }
 
     /// The answer; `total` counts what is on all pages.
-    #[must_use]
-    pub fn list(&self, items: &[impl Serialize], total: usize) -> Value {
+    pub(super) fn list<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
         self.list.answer(items, total)
     }
 }
@@ -89,8 +119,13 @@ impl List {
 
     /// The answer; `total` counts what is on all pages.
     #[must_use]
-    pub fn answer(&self, items: &[impl Serialize], total: usize) -> Value {
-        json!({"items": items, "page": self.page, "limit": self.limit, "total": total})
+    pub fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
+        Listing {
+            items,
+            page: self.page,
+            limit: self.limit,
+            total,
+        }
     }
 }
 

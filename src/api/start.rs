@@ -4,6 +4,7 @@
 //! Called by: `lone`, `streams` and the room `catalogue`.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -11,18 +12,17 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::auth::Claims;
-use crate::gateway::lone::{Issued, LoneState, NotOpened};
+use crate::gateway::lone::{NotOpened, Opened};
 use crate::gateway::player::Player;
-use crate::lease::model::{Entry, Refusal};
 use crate::lease::shelf::Barred;
 use crate::lease::store::StoreError;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::SessionId;
-use crate::protocol::server::{Slots, millis};
 use crate::protocol::start::Start;
 
 use super::Api;
 use super::error::ApiError;
+use super::grant::{Denied, Grant, Lease};
 use super::observe::Context;
 
 /// When to come again while nobody can tell, in seconds.
@@ -30,23 +30,40 @@ const RETRY_AFTER: u16 = 1;
 
 /// A session that was started without a socket.
 pub struct Begun {
-    /// The session.
-    pub session: SessionId,
-    /// Its resume secret, as its player gets it.
-    pub secret: String,
-    /// The answer's body.
-    pub body: Map<String, Value>,
+    opened: Opened,
+    period: Duration,
 }
 
 impl Begun {
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.opened.state.session
+    }
+
+    /// Its resume secret, as its player gets it.
+    #[must_use]
+    pub fn secret(&self) -> String {
+        self.opened.secret.expose()
+    }
+
+    /// What its player is answered.
+    #[must_use]
+    pub fn grant(&self) -> Grant<'_> {
+        Grant {
+            lease: Lease::new(&self.opened.state, self.period),
+            resume: self.secret(),
+        }
+    }
+
     /// 201, with the session's place.
     #[must_use]
-    pub fn created(self, location: String) -> Response {
+    pub fn created(&self, location: String) -> Response {
         let headers = [
             (header::LOCATION, location),
             (header::CACHE_CONTROL, "no-store".to_owned()),
         ];
-        (StatusCode::CREATED, headers, Json(self.body)).into_response()
+        (StatusCode::CREATED, headers, Json(self.grant())).into_response()
     }
 }
 
@@ -93,27 +110,7 @@ impl Api {
         let period = self.gateway.lone_period();
         let opened = self.gateway.open_lone(player, victim, period).await;
         let opened = opened.map_err(refused)?;
-        let secret = opened.secret.expose();
-        let mut body = self.state_of(&opened.state);
-        body.insert("resume".to_owned(), secret.as_str().into());
-        Ok(Begun {
-            session: opened.state.session,
-            secret,
-            body,
-        })
-    }
-
-    /// A session as its player sees it.
-    pub(super) fn state_of(&self, state: &LoneState) -> Map<String, Value> {
-        let period = self.gateway.lone_period();
-        object(json!({
-            "session": state.session,
-            "slots": state.slots,
-            "heartbeat_ms": millis(period / 2),
-            "lease_ms": millis(period),
-            "expires_at": humantime::format_rfc3339_millis(state.expires_at).to_string(),
-            "ticket": state.ticket.as_ref().map(Issued::text),
-        }))
+        Ok(Begun { opened, period })
     }
 }
 
@@ -124,7 +121,11 @@ fn refused(reason: NotOpened) -> ApiError {
             refusal,
             holders,
             may_take_over,
-        } => denied(&refusal, &holders, may_take_over),
+        } => {
+            let denied = Denied::new(&refusal, &holders, may_take_over);
+            let code = EndCode::StreamLimitReached.name();
+            ApiError::forbidden(code, "no slot is free").beside(object(json!(denied)))
+        }
         NotOpened::Blocked => ApiError::forbidden("account_blocked", "the account is blocked"),
         NotOpened::TakeoverForbidden => ApiError::forbidden(
             "takeover_forbidden",
@@ -132,22 +133,6 @@ fn refused(reason: NotOpened) -> ApiError {
         ),
         NotOpened::Store(error) => away(error),
     }
-}
-
-fn denied(refusal: &Refusal, holders: &[Entry], may_take_over: bool) -> ApiError {
-    let slots = Slots {
-        used: refusal.used,
-        limit: refusal.limit,
-    };
-    let may: &[&str] = if may_take_over { &["takeover"] } else { &[] };
-    let beside = object(json!({
-        "rule": refusal.rule,
-        "slots": slots,
-        "holders": holders.iter().map(Entry::holder).collect::<Vec<_>>(),
-        "may": may,
-    }));
-    let code = EndCode::StreamLimitReached.name();
-    ApiError::forbidden(code, "no slot is free").beside(beside)
 }
 
 impl From<Barred> for ApiError {

@@ -9,18 +9,20 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::auth::{Claims, Scope};
 use crate::lease::model::Entry;
 use crate::protocol::id::{AccountKey, SessionId};
+use crate::protocol::server::Holder;
 use crate::protocol::start::Start;
 
 use super::Api;
 use super::caller::{account_of, is_staff, on_behalf, scope_forbidden, tenant_of};
-use super::error::ApiError;
+use super::error::{ApiError, ErrorWith};
 use super::fields::Fields;
+use super::grant::{Denied, Grant, Opening};
 use super::observe::Context;
 use super::page::bad_query;
 
@@ -29,13 +31,42 @@ type AccountPath = Result<Path<String>, PathRejection>;
 type AskedQuery = Result<Query<Asked>, QueryRejection>;
 
 /// What staff may say of the account.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    /// Its tenant, where the token reaches others.
+    /// Its tenant, where the token reaches others (scope `operator`).
+    #[param(nullable = false)]
     tenant: Option<String>,
-    /// Its plan, for `limit`.
+    /// Its plan, for `limit`; only staff name it.
+    #[param(nullable = false)]
     plan: Option<String>,
+}
+
+/// The streams of an account.
+#[derive(Serialize, ToSchema)]
+struct Streams {
+    /// How many it watches.
+    count: usize,
+    /// How many it may watch.
+    limit: u32,
+    /// What it watches.
+    items: Vec<Holder>,
+}
+
+/// What starts to play.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "only described: `Fields` reads it, to name what is wrong with it"
+)]
+struct StreamOpening {
+    #[serde(flatten)]
+    opening: Opening,
+    /// Only of staff: the account's plan, whose limit holds.
+    plan: Option<String>,
+    /// Only of staff: the account's roles, for what the catalogue shows.
+    roles: Option<Vec<String>>,
 }
 
 /// For whom a request is made.
@@ -74,7 +105,18 @@ impl Behalf {
     }
 }
 
-/// `GET /v1/accounts/{account}/streams`: how many of how many it watches, and what.
+/// How many streams of how many an account watches, and which.
+///
+/// For the account itself (scope `watch`), and for staff: `support`, `admin` or `operator`.
+#[utoipa::path(
+    get,
+    path = "/v1/accounts/{account}/streams",
+    operation_id = "list_streams",
+    tag = "sessions",
+    params(("account" = String, Path, description = "The account: the `sub` of its tokens"), Asked),
+    responses((status = 200, description = "Its streams, on all nodes", body = Streams)),
+    security(("bearer" = []))
+)]
 pub(super) async fn list(
     State(api): Shared,
     Extension(context): Extension<Context>,
@@ -90,15 +132,41 @@ pub(super) async fn list(
     let entries = lease.list(&account).await?;
     let standing = lease.standing(&account).await?;
     let entitled = api.gateway.policy.load().entitlement(&behalf.claims).limit;
-    let body = json!({
-        "count": entries.len(),
-        "limit": standing.limit.unwrap_or(entitled),
-        "items": entries.iter().map(Entry::holder).collect::<Vec<_>>(),
-    });
+    let body = Streams {
+        count: entries.len(),
+        limit: standing.limit.unwrap_or(entitled),
+        items: entries.iter().map(Entry::holder).collect(),
+    };
     Ok(Json(body).into_response())
 }
 
-/// `POST /v1/accounts/{account}/streams`: a session without a socket.
+/// Starts a stream of an account: a session without a socket.
+///
+/// For the account itself (scope `watch`), and for staff: `support`, `admin` or `operator`. Staff keeps and ends it by
+/// the routes of `Location`, which names the account.
+#[utoipa::path(
+    post,
+    path = "/v1/accounts/{account}/streams",
+    operation_id = "open_stream",
+    tag = "sessions",
+    params(("account" = String, Path, description = "The account: the `sub` of its tokens"), Asked),
+    request_body = StreamOpening,
+    responses(
+        (
+            status = 201,
+            description = "The slot is the account's",
+            body = Grant<'static>,
+            headers(("Location" = String, description = "The session's path."))
+        ),
+        (
+            status = 403,
+            description = "`stream_limit_reached`: no slot is free, with who holds them. Others, such as \
+                           `account_forbidden`, `account_blocked` and `content_forbidden`, come without",
+            body = ErrorWith<Denied>
+        ),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn open(
     State(api): Shared,
     Extension(context): Extension<Context>,
@@ -124,7 +192,7 @@ pub(super) async fn open(
         behalf.claims.roles = fields.take("roles", "a list of texts")?.unwrap_or_default();
     }
     let begun = api.begin(&context, behalf.claims, start, victim).await?;
-    let mut location = format!("/v1/sessions/{}", begun.session);
+    let mut location = format!("/v1/sessions/{}", begun.session());
     if behalf.is_staff {
         // Whoever serves many accounts names the one whose session it means, on whichever node it asks next.
         let mut named = form_urlencoded::Serializer::new(String::new());

@@ -11,20 +11,39 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
 use crate::db::DbError;
 use crate::lease::shelf::{Barred, Sight};
 
 use super::item::{Item, Stored, named, unknown};
+use super::shape::{Content, ContentBody};
 use super::{Catalogue, EDITORS, VIEWERS, store, terms};
 
 type Shared = State<Arc<Catalogue>>;
 type Who = Extension<Context>;
 pub(super) type ContentPath = Result<Path<String>, PathRejection>;
 
-/// `POST /v1/content`
+/// Makes a content.
+///
+/// The scope is `editor` or `admin`.
+#[utoipa::path(
+    post,
+    path = "/v1/content",
+    tag = "content",
+    request_body = ContentBody,
+    responses(
+        (
+            status = 201,
+            description = "The content",
+            body = Content,
+            headers(("Location" = String, description = "Its path."))
+        ),
+        (status = 409, description = "`exists`: its id is taken", body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn create(
     State(catalogue): Shared,
     Extension(context): Who,
@@ -54,7 +73,18 @@ pub(super) async fn create(
     Ok(response)
 }
 
-/// `GET /v1/content/{content}`
+/// One content.
+///
+/// The scope is `watch`, and only `editor` and `admin` see its source. 403 `content_forbidden`: it is for other plans and
+/// roles. 404 `content_unknown`.
+#[utoipa::path(
+    get,
+    path = "/v1/content/{content}",
+    tag = "content",
+    params(("content" = String, Path, description = "The content")),
+    responses((status = 200, description = "The content", body = Content)),
+    security(("bearer" = []))
+)]
 pub(super) async fn show(
     State(catalogue): Shared,
     Extension(context): Who,
@@ -73,7 +103,18 @@ pub(super) async fn show(
     Ok(shown(&stored, &sight))
 }
 
-/// `PUT /v1/content/{content}`: the whole of it; what is left out is empty.
+/// Writes a content anew: the whole of it, what is left out is empty.
+///
+/// The scope is `editor` or `admin`. 404 `content_unknown`.
+#[utoipa::path(
+    put,
+    path = "/v1/content/{content}",
+    tag = "content",
+    params(("content" = String, Path, description = "The content")),
+    request_body = ContentBody,
+    responses((status = 200, description = "The content", body = Content)),
+    security(("bearer" = []))
+)]
 pub(super) async fn replace(
     State(catalogue): Shared,
     Extension(context): Who,
@@ -98,7 +139,17 @@ pub(super) async fn replace(
     Ok(shown(&stored, &Sight::of(&claims)))
 }
 
-/// `DELETE /v1/content/{content}`: this node's sessions on it end.
+/// Takes a content out; this node's sessions on it end.
+///
+/// The scope is `editor` or `admin`. 404 `content_unknown`.
+#[utoipa::path(
+    delete,
+    path = "/v1/content/{content}",
+    tag = "content",
+    params(("content" = String, Path, description = "The content")),
+    responses((status = 204, description = "It is gone")),
+    security(("bearer" = []))
+)]
 pub(super) async fn delete(
     State(catalogue): Shared,
     Extension(context): Who,

@@ -29,10 +29,12 @@ use super::{Catalogue, EDITORS, sheet, store};
 const PAGE: i64 = 200;
 
 /// The query of [`export`].
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// `csv` or `jsonl`, which is also what comes when nothing is asked for.
+    #[param(nullable = false, pattern = "^(csv|jsonl)$", default = "jsonl")]
     format: Option<String>,
 }
 
@@ -47,6 +49,21 @@ struct Run {
     _turn: OwnedSemaphorePermit,
 }
 
+/// The whole catalogue, as a file that an import takes.
+///
+/// The scope is `editor` or `admin`. 503 `busy`: as many imports and exports are under way as may be.
+#[utoipa::path(
+    get,
+    path = "/v1/content/export",
+    tag = "content",
+    params(Asked),
+    responses((
+        status = 200,
+        description = "One content a line; a connection that breaks off is an export that did",
+        content((String = "application/x-ndjson"), (String = "text/csv"))
+    )),
+    security(("bearer" = []))
+)]
 pub(super) async fn export(
     State(catalogue): State<Arc<Catalogue>>,
     Extension(context): Extension<Context>,

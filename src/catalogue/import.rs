@@ -23,6 +23,7 @@ use crate::db::{Db, DbError};
 
 use super::item::Item;
 use super::records::{Format, Record, Records};
+use super::shape::{Reject, Report};
 use super::terms::Terms;
 use super::{Catalogue, EDITORS, store};
 
@@ -51,9 +52,22 @@ struct Run<'a> {
     read: u64,
     taken: u64,
     rejected: u64,
-    rejects: Vec<Value>,
+    rejects: Vec<Reject>,
 }
 
+/// Takes contents from a file: CSV with a header line, or one JSON object a line.
+///
+/// A record whose `id` is there already replaces that content. What is wrong with a record is in the report, and the
+/// others are taken. A refusal has the report beside `error`: what was taken until then stays. The scope is `editor` or
+/// `admin`. 503 `busy`: as many imports and exports are under way as may be.
+#[utoipa::path(
+    post,
+    path = "/v1/content/import",
+    tag = "content",
+    request_body(content((String = "application/x-ndjson"), (String = "text/csv"))),
+    responses((status = 200, description = "It was read to its end", body = Report)),
+    security(("bearer" = []))
+)]
 pub(super) async fn import(
     State(catalogue): State<Arc<Catalogue>>,
     Extension(context): Extension<Context>,
@@ -86,7 +100,10 @@ pub(super) async fn import(
     match done {
         Ok(()) => Ok(Json(report).into_response()),
         // What was taken until then stays taken.
-        Err(error) => Err(error.beside(report)),
+        Err(error) => match json!(report) {
+            Value::Object(report) => Err(error.beside(report)),
+            _ => Err(error),
+        },
     }
 }
 
@@ -145,8 +162,8 @@ impl Run<'_> {
     fn reject(&mut self, line: u64, error: &ApiError) {
         self.rejected += 1;
         if self.rejects.len() < MOST_REJECTS {
-            let reject = json!({"line": line, "field": error.field, "reason": error.message});
-            self.rejects.push(reject);
+            let (field, reason) = (error.field, error.message.to_string());
+            self.rejects.push(Reject { line, field, reason });
         }
     }
 
@@ -170,16 +187,13 @@ impl Run<'_> {
         work.commit().await
     }
 
-    fn report(&self) -> Map<String, Value> {
-        let counts = [
-            ("read", self.read),
-            ("taken", self.taken),
-            ("rejected", self.rejected),
-        ];
-        let counts = counts.map(|(name, count)| (name.to_owned(), count.into()));
-        let mut report: Map<String, Value> = counts.into_iter().collect();
-        report.insert("rejects".to_owned(), self.rejects.clone().into());
-        report
+    fn report(self) -> Report {
+        Report {
+            read: self.read,
+            taken: self.taken,
+            rejected: self.rejected,
+            rejects: self.rejects,
+        }
     }
 }
 

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
-use crate::api::page::{List, bad_query};
+use crate::api::page::{List, Listing, bad_query};
 use crate::lease::shelf::Sight;
 
 use super::item::{Kind, Stored};
+use super::shape::Content;
 use super::store::{self, Filter, SORTS};
 use super::{Catalogue, VIEWERS};
 
@@ -41,22 +42,63 @@ const FIELDS: [&str; 16] = [
 ];
 
 /// The query of [`list`].
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, default = 1)]
     page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
+    /// A part of a name, a description or an id.
+    #[param(nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     q: Option<String>,
+    /// `name`, `created_at`, `changed_at`, `duration_ms`, `type` or `id`, with `-` before it for descending.
+    #[param(
+        nullable = false,
+        pattern = "^-?(name|created_at|changed_at|duration_ms|type|id)$",
+        default = "name"
+    )]
     sort: Option<String>,
+    /// Which members of the items, with commas between; `id` always comes.
+    #[param(
+        nullable = false,
+        pattern = "^(id|name|type|source|description|category|language|tags|label|metadata|duration_ms|thumbnail|roles\
+                   |plans|created_at|changed_at)(,(id|name|type|source|description|category|language|tags|label|metadata\
+                   |duration_ms|thumbnail|roles|plans|created_at|changed_at))*$"
+    )]
     fields: Option<String>,
+    /// Only these: `livestream` or `vod`.
     #[serde(rename = "type")]
+    #[param(nullable = false, pattern = "^(livestream|vod)$")]
     kind: Option<String>,
+    /// Only those of this category,
+    #[param(nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     category: Option<String>,
+    /// of this language,
+    #[param(nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     language: Option<String>,
+    /// with this tag,
+    #[param(nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     tag: Option<String>,
+    /// of this rights holder.
+    #[param(nullable = false, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     label: Option<String>,
 }
 
+/// The contents that the token shows.
+///
+/// The scope is `watch`, and only `editor` and `admin` see all of them, and their sources.
+#[utoipa::path(
+    get,
+    path = "/v1/content",
+    tag = "content",
+    params(Listed),
+    responses((status = 200, description = "The contents", body = Listing<Content>)),
+    security(("bearer" = []))
+)]
 pub(super) async fn list(
     State(catalogue): State<Arc<Catalogue>>,
     Extension(context): Extension<Context>,
@@ -88,7 +130,7 @@ pub(super) async fn list(
         shown
     };
     let items: Vec<_> = contents.iter().map(show).collect();
-    Ok(Json(page.answer(&items, total)).into_response())
+    Ok(Json(page.answer(items, total)).into_response())
 }
 
 fn sorting(asked: Option<&str>) -> Result<(usize, bool), ApiError> {

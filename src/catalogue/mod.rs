@@ -14,6 +14,7 @@ mod item;
 mod list;
 mod play;
 mod records;
+mod shape;
 mod sheet;
 mod shelf;
 mod store;
@@ -21,9 +22,9 @@ mod terms;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post, put};
 use tokio::sync::Semaphore;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::api::error::{ApiError, method_not_allowed};
@@ -66,36 +67,20 @@ impl Catalogue {
 
     /// Its routes.
     #[must_use]
-    pub fn routes(self) -> Router {
-        Router::new()
-            .route("/v1/content", get(list::list).post(contents::create))
-            .route("/v1/content/import", post(import::import))
-            .route("/v1/content/export", get(export::export))
-            .route("/v1/content/categories", get(terms::categories))
-            .route("/v1/content/languages", get(terms::languages))
-            .route("/v1/content/roles", get(terms::roles))
-            .route(
-                "/v1/content/categories/{term}",
-                put(terms::put_category).delete(terms::delete_category),
-            )
-            .route(
-                "/v1/content/languages/{term}",
-                put(terms::put_language).delete(terms::delete_language),
-            )
-            .route(
-                "/v1/content/roles/{term}",
-                put(terms::put_role).delete(terms::delete_role),
-            )
-            .route(
-                "/v1/content/{content}",
-                get(contents::show)
-                    .put(contents::replace)
-                    .delete(contents::delete),
-            )
-            .route(
-                "/v1/content/{content}/play",
-                get(play::play).post(play::play).head(method_not_allowed),
-            )
+    pub fn routes(self) -> OpenApiRouter {
+        OpenApiRouter::default()
+            .routes(routes!(list::list, contents::create))
+            .routes(routes!(import::import))
+            .routes(routes!(export::export))
+            .routes(routes!(terms::categories))
+            .routes(routes!(terms::put_category, terms::delete_category))
+            .routes(routes!(terms::languages))
+            .routes(routes!(terms::put_language, terms::delete_language))
+            .routes(routes!(terms::roles))
+            .routes(routes!(terms::put_role, terms::delete_role))
+            .routes(routes!(contents::show, contents::replace, contents::delete))
+            // A play takes a slot: whoever only wants to know the headers gets none.
+            .routes(routes!(play::play, play::play_by_post).map(|play| play.head(method_not_allowed)))
             .with_state(Arc::new(self))
     }
 

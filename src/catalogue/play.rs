@@ -13,9 +13,9 @@ use http::uri::Authority;
 use http::{HeaderMap, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorWith};
+use crate::api::grant::Denied;
 use crate::api::observe::Context;
-use crate::auth::Scope;
 use crate::lease::shelf::{Barred, Sight};
 use crate::protocol::id::SessionId;
 use crate::protocol::start::{BadParameter, Start};
@@ -23,9 +23,38 @@ use crate::protocol::start::{BadParameter, Start};
 use super::Catalogue;
 use super::contents::ContentPath;
 use super::item::{Source, named, unknown};
+use super::shape::Play;
 
 /// What may be said of a play; everything else is ignored, as on the watch socket.
 const PARAMETERS: [&str; 4] = ["device", "device_name", "device_class", "takeover"];
+
+/// The query of [`play`].
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "only described: `Said` reads it, to name what is wrong with it"
+)]
+struct Parameters {
+    /// The device; without it every start is a device of its own. The same device ends its session before.
+    #[param(nullable = false, min_length = 1, max_length = 256)]
+    device: Option<String>,
+    /// Its name for people.
+    #[param(nullable = false, min_length = 1, max_length = 256)]
+    device_name: Option<String>,
+    /// Its class, such as `tv`.
+    #[param(nullable = false, min_length = 1, max_length = 64)]
+    device_class: Option<String>,
+    /// The session, of the same account, whose slot is taken over.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_-]{21}[AQgw]$")]
+    takeover: Option<String>,
+}
+
+/// What 403 says.
+const NOT_PLAYED: &str = "`stream_limit_reached`: no slot is free, with who holds them. Others, such as \
+                          `account_blocked`, `takeover_forbidden` and `content_forbidden`, come without";
+
+type Shared = State<Arc<Catalogue>>;
 
 /// What a player says about itself and whom it takes over.
 #[derive(Default)]
@@ -62,14 +91,59 @@ impl Said {
     }
 }
 
+/// Plays a content: its source, and a slot.
+///
+/// The slot is kept as one of `POST /v1/sessions`: by heartbeats, or by the watch socket, which `watch_url` opens. The
+/// scope is `watch`. 404 `content_unknown`: no slot is taken.
+#[utoipa::path(
+    get,
+    path = "/v1/content/{content}/play",
+    tag = "content",
+    params(("content" = String, Path, description = "The content"), Parameters),
+    responses(
+        (status = 200, description = "The slot is the player's", body = Play<'static>),
+        (status = 403, description = NOT_PLAYED, body = ErrorWith<Denied>),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn play(
-    State(catalogue): State<Arc<Catalogue>>,
+    State(catalogue): Shared,
     Extension(context): Extension<Context>,
     content: ContentPath,
     request: Request,
 ) -> Result<Response, ApiError> {
+    start(&catalogue, &context, content, request).await
+}
+
+/// The same for clients that keep GET for what changes nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/content/{content}/play",
+    tag = "content",
+    params(("content" = String, Path, description = "The content"), Parameters),
+    responses(
+        (status = 200, description = "The slot is the player's", body = Play<'static>),
+        (status = 403, description = NOT_PLAYED, body = ErrorWith<Denied>),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn play_by_post(
+    State(catalogue): Shared,
+    Extension(context): Extension<Context>,
+    content: ContentPath,
+    request: Request,
+) -> Result<Response, ApiError> {
+    start(&catalogue, &context, content, request).await
+}
+
+async fn start(
+    catalogue: &Catalogue,
+    context: &Context,
+    content: ContentPath,
+    request: Request,
+) -> Result<Response, ApiError> {
     let api = &catalogue.api;
-    let (claims, request) = api.caller_with(&context, request, &[Scope::Watch]).await?;
+    let (claims, request) = api.watcher(context, request).await?;
     let (parts, _) = request.into_parts();
     let id = named(content)?;
     let said = Said::parse(parts.uri.query().unwrap_or_default())?;
@@ -82,12 +156,13 @@ pub(super) async fn play(
     }
     let device = said.device.clone();
     let start = Start::new(Some(id.clone()), said.device, said.device_name, said.device_class)?;
-    let begun = api.begin(&context, claims, start, said.takeover).await?;
+    let begun = api.begin(context, claims, start, said.takeover).await?;
     let place = place(&parts);
-    let mut body = begun.body;
-    body.insert("source".to_owned(), address(&known.source, place.as_ref()).into());
-    let watch_url = watch_url(place.as_ref(), &id, device.as_deref(), &begun.secret);
-    body.insert("watch_url".to_owned(), watch_url.into());
+    let body = Play {
+        grant: begun.grant(),
+        source: address(&known.source, place.as_ref()),
+        watch_url: watch_url(place.as_ref(), &id, device.as_deref(), &begun.secret()),
+    };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 

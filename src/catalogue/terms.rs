@@ -12,16 +12,16 @@ use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
-use crate::api::page::{List, bad_query};
+use crate::api::page::{List, Listing, bad_query};
 use crate::db::{DbError, Sql, Work};
 
 use super::item::{Item, MAX_WORD_BYTES, is_word};
+use super::shape::{Term, TermBody};
 use super::store::joined;
 use super::{Catalogue, EDITORS, VIEWERS};
 
@@ -177,10 +177,15 @@ type Who = Extension<Context>;
 type TermPath = Result<Path<String>, PathRejection>;
 
 /// The query of a list of terms.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, default = 1)]
     page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
 }
 
@@ -201,12 +206,15 @@ async fn list(
     sql.push(" ORDER BY id");
     let rows = catalogue.api.db()?.fetch_all(sql.query()).await?;
     let (start, limit) = page.span();
-    let mut items: Vec<Value> = Vec::new();
+    let mut items = Vec::new();
     for row in rows.iter().skip(start).take(limit) {
         let read = |at: usize| row.try_get::<String, _>(at).map_err(DbError::from);
-        items.push(json!({"id": read(0)?, "name": read(1)?}));
+        items.push(Term {
+            id: read(0)?,
+            name: read(1)?,
+        });
     }
-    Ok(Json(page.answer(&items, rows.len())).into_response())
+    Ok(Json(page.answer(items, rows.len())).into_response())
 }
 
 /// Adds a term, or gives it another name. The body may be left out: its name is its id then.
@@ -264,7 +272,7 @@ async fn put(
     } else {
         StatusCode::OK
     };
-    Ok((status, Json(json!({"id": id, "name": name}))).into_response())
+    Ok((status, Json(Term { id, name })).into_response())
 }
 
 /// Takes a term out that no content names.
@@ -293,10 +301,21 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The three routes of one list.
-macro_rules! routes {
-    ($kind:expr, $list:ident, $put:ident, $delete:ident) => {
-        pub(super) async fn $list(
+/// The three routes of one list. Its parts are token trees: the description reads them as they are written.
+macro_rules! lists {
+    ($kind:expr, $list:tt, $one:tt, $all:ident, $put:ident, $delete:ident) => {
+        /// The entries of this list, which contents may name.
+        ///
+        /// The scope is `watch`, `editor` or `admin`.
+        #[utoipa::path(
+                    get,
+                    path = $list,
+                    tag = "content",
+                    params(Listed),
+                    responses((status = 200, description = "The entries", body = Listing<Term>)),
+                    security(("bearer" = []))
+                )]
+        pub(super) async fn $all(
             shared: Shared,
             who: Who,
             query: ListedQuery,
@@ -305,6 +324,21 @@ macro_rules! routes {
             list($kind, shared, who, query, request).await
         }
 
+        /// Adds an entry, or gives it another name.
+        ///
+        /// The scope is `editor` or `admin`. Without a body its name is its id.
+        #[utoipa::path(
+                    put,
+                    path = $one,
+                    tag = "content",
+                    params(("term" = String, Path, description = "Its id", max_length = 64)),
+                    request_body = Option<TermBody>,
+                    responses(
+                        (status = 200, description = "It was there", body = Term),
+                        (status = 201, description = "It is new", body = Term),
+                    ),
+                    security(("bearer" = []))
+                )]
         pub(super) async fn $put(
             shared: Shared,
             who: Who,
@@ -314,6 +348,20 @@ macro_rules! routes {
             put($kind, shared, who, term, request).await
         }
 
+        /// Takes an entry out that no content names.
+        ///
+        /// The scope is `editor` or `admin`.
+        #[utoipa::path(
+                    delete,
+                    path = $one,
+                    tag = "content",
+                    params(("term" = String, Path, description = "Its id", max_length = 64)),
+                    responses(
+                        (status = 204, description = "It is gone"),
+                        (status = 409, description = "`in_use`: a content names it", body = ErrorBody),
+                    ),
+                    security(("bearer" = []))
+                )]
         pub(super) async fn $delete(
             shared: Shared,
             who: Who,
@@ -325,6 +373,27 @@ macro_rules! routes {
     };
 }
 
-routes!(Kind::Category, categories, put_category, delete_category);
-routes!(Kind::Language, languages, put_language, delete_language);
-routes!(Kind::Role, roles, put_role, delete_role);
+lists!(
+    Kind::Category,
+    "/v1/content/categories",
+    "/v1/content/categories/{term}",
+    categories,
+    put_category,
+    delete_category
+);
+lists!(
+    Kind::Language,
+    "/v1/content/languages",
+    "/v1/content/languages/{term}",
+    languages,
+    put_language,
+    delete_language
+);
+lists!(
+    Kind::Role,
+    "/v1/content/roles",
+    "/v1/content/roles/{term}",
+    roles,
+    put_role,
+    delete_role
+);
