@@ -17,7 +17,7 @@ use crate::gateway::lone::{Caller, Told};
 use crate::lease::model::Beat;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{ResumeSecret, SessionId};
+use crate::protocol::id::{AccountKey, ResumeSecret, SessionId};
 use crate::protocol::start::Start;
 
 use super::Api;
@@ -199,22 +199,38 @@ impl Api {
     /// The session's account, or staff that started it for one: `?account=` (and `?tenant=`) names that, else what this
     /// node remembers of the session. Either way the session's secret proves every word.
     fn speaker(&self, claims: Claims, session: SessionPath, request: &Request) -> Result<Speaker, ApiError> {
-        let is_staff = is_staff(&claims);
-        if !is_staff && !claims.scopes.has(Scope::Watch) {
+        let (is_staff, may_watch) = (is_staff(&claims), claims.scopes.has(Scope::Watch));
+        if !is_staff && !may_watch {
             return Err(scope_forbidden());
         }
         let session = proven(session, request.headers())?;
-        let own = |claims| {
-            let on_behalf = false;
-            Ok(Speaker {
+        let meant = if is_staff {
+            self.meant(&claims, session, request)?
+        } else {
+            None
+        };
+        match meant {
+            Some(account) => Ok(Speaker {
+                session,
+                claims: on_behalf(claims, account.tenant, account.account),
+                on_behalf: true,
+            }),
+            None if may_watch => Ok(Speaker {
                 session,
                 claims,
-                on_behalf,
-            })
-        };
-        if !is_staff {
-            return own(claims);
+                on_behalf: false,
+            }),
+            None => Err(scope_forbidden()),
         }
+    }
+
+    /// The account that staff means; none: its own.
+    fn meant(
+        &self,
+        claims: &Claims,
+        session: SessionId,
+        request: &Request,
+    ) -> Result<Option<AccountKey>, ApiError> {
         let query = request.uri().query().unwrap_or_default().as_bytes();
         let said = |name: &str| {
             let mut pairs = form_urlencoded::parse(query);
@@ -222,25 +238,19 @@ impl Api {
                 .find(|(one, _)| *one == *name)
                 .map(|(_, value)| value.into_owned())
         };
-        let (asked, tenant) = (said("account"), tenant_of(&claims, said("tenant").as_deref())?);
-        let account = match asked {
-            Some(account) => account_of(&account)?,
+        let tenant = tenant_of(claims, said("tenant").as_deref())?;
+        let account = match said("account") {
+            Some(account) => Some(AccountKey {
+                account: account_of(&account)?,
+                tenant,
+            }),
             None => {
                 let known = self.gateway.registry.lone_account(session);
-                match known.filter(|known| known.tenant == tenant) {
-                    Some(known) => known.account,
-                    None => return own(claims),
-                }
+                known.filter(|known| known.tenant == tenant)
             }
         };
-        if account == claims.account && tenant == claims.tenant {
-            return own(claims);
-        }
-        Ok(Speaker {
-            session,
-            claims: on_behalf(claims, tenant, account),
-            on_behalf: true,
-        })
+        let own = |key: &AccountKey| key.account == claims.account && key.tenant == claims.tenant;
+        Ok(account.filter(|account| !own(account)))
     }
 }
 

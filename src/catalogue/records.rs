@@ -242,30 +242,28 @@ impl Sheet {
     }
 
     fn close(&mut self, records: &mut Vec<Record>) -> Result<(), ApiError> {
-        let mut start = 0;
-        let cells: Vec<&[u8]> = self.ends[..self.ended]
-            .iter()
-            .map(|end| {
-                let cell = &self.cells[start..*end];
-                start = *end;
-                cell
-            })
-            .collect();
-        let long = std::mem::take(&mut self.long);
         let line = self.begun.take().unwrap_or_default();
+        let ended = std::mem::take(&mut self.ended);
+        self.filled = 0;
+        if std::mem::take(&mut self.long) {
+            // Where its cells ended says nothing about what is left of them.
+            if self.columns.is_none() {
+                return Err(too_long());
+            }
+            let fields = Err(too_long());
+            records.push(Record { line, fields });
+            return Ok(());
+        }
+        let mut start = 0;
+        let cut = |end: &usize| &self.cells[std::mem::replace(&mut start, *end)..*end];
+        let cells: Vec<&[u8]> = self.ends[..ended].iter().map(cut).collect();
         match &self.columns {
-            None if long => return Err(too_long()),
             None => self.columns = Some(Columns::read(&cells)?),
             Some(columns) => {
-                let fields = if long {
-                    Err(too_long())
-                } else {
-                    columns.fields(&cells)
-                };
+                let fields = columns.fields(&cells);
                 records.push(Record { line, fields });
             }
         }
-        (self.filled, self.ended) = (0, 0);
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns: the way from a request to the store's answer, its counts, and tickets. Does not: read HTTP (`api` does) or hold
 //! the slot: an entry of its own in the store does, with an expiry (lease rule 22).
-//! Called by: `api`'s routes under `/v1/sessions`.
+//! Called by: `api`'s routes under `/v1/sessions`, and whoever starts a session otherwise.
+//! Over 400 lines: the types of one start and one word, and every answer of the store to them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
