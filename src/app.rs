@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::accounts::{self, Accounts};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
@@ -78,6 +79,7 @@ pub struct Node {
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
     remembered: Option<Arc<Remembered>>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 impl Node {
@@ -143,6 +145,8 @@ impl Node {
             facade: config.facade.clone(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
+        let accounts = config.modules.accounts;
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -161,6 +165,7 @@ impl Node {
             upkeep: Vec::new(),
             webhooks,
             remembered,
+            accounts,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -226,6 +231,9 @@ impl Node {
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
         let mut parts = OpenApiRouter::default();
+        if let Some(accounts) = &self.accounts {
+            parts = parts.merge(accounts::routes(accounts));
+        }
         if self.config.modules.catalogue {
             let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
             let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
@@ -251,6 +259,10 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(accounts) = &self.accounts {
+            let task = tokio::spawn(Arc::clone(accounts).keep());
+            self.upkeep.push(task.abort_handle());
+        }
         if let Some(db) = self.api.db.clone().filter(|db| !db.is_ready()) {
             let migrate = self.config.database.migrate;
             let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });

@@ -209,6 +209,8 @@ impl Api {
             roles: Vec::new(),
             scopes: Scope::Watch.into(),
             expires_at: SystemTime::now() + self.facade.heartbeat * 3 / 2,
+            issued_at: None,
+            sign_in: None,
         })
     }
 

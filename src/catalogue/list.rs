@@ -9,8 +9,9 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::api::choice::{chosen, only, sorting};
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
 use crate::api::page::{List, Listing, bad_query};
@@ -18,7 +19,7 @@ use crate::lease::shelf::Sight;
 
 use super::item::{Kind, Stored};
 use super::shape::Content;
-use super::store::{self, Filter, SORTS};
+use super::store::{self, Filter};
 use super::{Catalogue, VIEWERS};
 
 /// What may be asked for of each; `id` always comes.
@@ -40,6 +41,9 @@ const FIELDS: [&str; 16] = [
     "created_at",
     "changed_at",
 ];
+
+/// What it may be sorted by.
+const SORTS: [&str; 6] = ["name", "created_at", "changed_at", "duration_ms", "type", "id"];
 
 /// The query of [`list`].
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -108,8 +112,8 @@ pub(super) async fn list(
     let (claims, _) = catalogue.api.caller_with(&context, request, &VIEWERS).await?;
     let Query(query) = query.map_err(bad_query)?;
     let page = List::new(query.page, query.limit)?;
-    let sort = sorting(query.sort.as_deref())?;
-    let fields = chosen(query.fields.as_deref())?;
+    let sort = sorting(query.sort.as_deref().unwrap_or("name"), &SORTS)?;
+    let fields = chosen(query.fields.as_deref(), &FIELDS, "id")?;
     let filter = Filter {
         q: text("q", query.q)?,
         kind: query.kind.as_deref().map(kind).transpose()?,
@@ -122,38 +126,9 @@ pub(super) async fn list(
     let mut work = catalogue.api.db()?.connect().await?;
     let found = store::page(&mut work, &claims.tenant, (&filter, &sight), sort, page.span());
     let (contents, total) = found.await?;
-    let show = |stored: &Stored| -> Map<String, Value> {
-        let mut shown = stored.shown(&sight);
-        if let Some(fields) = &fields {
-            shown.retain(|name, _| fields.contains(&name.as_str()));
-        }
-        shown
-    };
+    let show = |stored: &Stored| only(Value::Object(stored.shown(&sight)), &fields);
     let items: Vec<_> = contents.iter().map(show).collect();
     Ok(Json(page.answer(items, total)).into_response())
-}
-
-fn sorting(asked: Option<&str>) -> Result<(usize, bool), ApiError> {
-    let asked = asked.unwrap_or("name");
-    let (name, descending) = match asked.strip_prefix('-') {
-        Some(name) => (name, true),
-        None => (asked, false),
-    };
-    let known = SORTS.iter().position(|(known, _)| *known == name);
-    known.map(|known| (known, descending)).ok_or_else(|| {
-        let names = SORTS.map(|(name, _)| name).join(", ");
-        ApiError::bad_request("sort", format!("sort is one of {names}, with - for descending"))
-    })
-}
-
-fn chosen(asked: Option<&str>) -> Result<Option<Vec<&'static str>>, ApiError> {
-    let Some(asked) = asked else { return Ok(None) };
-    let known = |name: &str| FIELDS.iter().find(|known| **known == name).copied();
-    let named: Option<Vec<&'static str>> = asked.split(',').map(known).collect();
-    let mut named =
-        named.ok_or_else(|| ApiError::bad_request("fields", format!("fields are {}", FIELDS.join(", "))))?;
-    named.push("id");
-    Ok(Some(named))
 }
 
 fn kind(text: &str) -> Result<Kind, ApiError> {

@@ -43,15 +43,17 @@ pub(super) struct Filter {
     pub(super) label: Option<String>,
 }
 
-/// What a list is sorted by: the name in the API, and the column. Both engines agree on where nothing stands.
-pub(super) const SORTS: [(&str, &str); 6] = [
-    ("name", "name_key"),
-    ("created_at", "created_at"),
-    ("changed_at", "changed_at"),
-    ("duration_ms", "COALESCE(duration_ms, -1)"),
-    ("type", "type"),
-    ("id", "id"),
-];
+/// The column of what a list is sorted by. Both engines agree on where nothing stands.
+fn column(sort: &str) -> &'static str {
+    match sort {
+        "created_at" => "created_at",
+        "changed_at" => "changed_at",
+        "duration_ms" => "COALESCE(duration_ms, -1)",
+        "type" => "type",
+        "id" => "id",
+        _ => "name_key",
+    }
+}
 
 /// Adds a content.
 ///
@@ -160,8 +162,8 @@ pub(super) async fn known(db: &Db, tenant: &str, id: &str) -> Result<Option<Know
     known.transpose()
 }
 
-/// One page of those that somebody sees, and how many there are on all pages. `sort`: an index of [`SORTS`], and whether
-/// it descends.
+/// One page of those that somebody sees, and how many there are on all pages. `sort`: by what, and whether it
+/// descends.
 ///
 /// # Errors
 /// As [`DbError`] says.
@@ -169,7 +171,7 @@ pub(super) async fn page(
     work: &mut Work,
     tenant: &str,
     (filter, sight): (&Filter, &Sight),
-    (sort, descending): (usize, bool),
+    (sort, descending): (&str, bool),
     (start, limit): (usize, usize),
 ) -> Result<(Vec<Stored>, usize), DbError> {
     let mut sql = Sql::new("SELECT count(*) FROM contents WHERE tenant = ");
@@ -177,8 +179,7 @@ pub(super) async fn page(
     let total: i64 = work.fetch_one(sql.query()).await?.try_get(0)?;
     let mut sql = select();
     narrow(&mut sql, tenant, filter, sight);
-    let column = SORTS.get(sort).map_or("name_key", |(_, column)| *column);
-    sql.push(" ORDER BY ").push(column);
+    sql.push(" ORDER BY ").push(column(sort));
     sql.push(if descending { " DESC, id DESC" } else { ", id" });
     let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     sql.push(" LIMIT ").bind(whole(limit));

@@ -4,6 +4,7 @@
 //! Does not: open files or sockets that a setting names (their owners do).
 //! Called by: the commands, through [`load`].
 
+mod accounts;
 mod catalogue;
 mod database;
 mod environment;
@@ -25,6 +26,7 @@ mod validate;
 #[cfg(test)]
 mod validate_tests;
 
+pub use accounts::{Accounts, RESET_TOKEN};
 pub use catalogue::Catalogue;
 pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
