@@ -26,6 +26,7 @@ mod catalogue_play;
 mod cli;
 mod conformance;
 mod consent;
+mod cors;
 mod database;
 mod deploy;
 mod doors;
