@@ -32,6 +32,7 @@ mod accounts;
 pub mod admin;
 mod adobe;
 pub(crate) mod body;
+pub mod caller;
 pub(crate) mod choice;
 mod cors;
 mod docs;
@@ -48,6 +49,8 @@ mod pace;
 pub mod page;
 mod pages;
 mod playing;
+pub mod start;
+mod streams;
 mod ticket;
 mod watch;
 mod webhooks;
@@ -131,6 +134,7 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         .routes(routes!(lone::open, playing::list))
         .routes(routes!(lone::stop))
         .routes(routes!(lone::heartbeat))
+        .routes(routes!(streams::list, streams::open))
         .routes(routes!(ticket::check))
         .routes(routes!(watch::watch).map(only_get));
     if api.echo.is_some() {

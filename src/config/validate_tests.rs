@@ -104,7 +104,7 @@ fn a_rule_that_names_nothing_that_exists_is_named() {
         [rules.d]\nper = \"address\"\nof = [\"x\"]\nhome = [\"10.0.0.0/8\"]\nwithin = \"30d\"\nlimit = 1\n\
         [rules.e]\nper = \"device\"\nwithin = \"59m\"\nenforce_running = true\nlimit = 1\n\
         [tags]\nkids = [\"kids-*\"]\nnone = []\nbad = [\"*x\"]\n[plans.basic]\nlimit = 1\n\
-        [exempt]\ncontents = [\"\"]\ntags = [\"kid\"]\naccounts = [\"/x\", \"a/b/c\"]\n[devices]\nclasses = [\"tv\", \"\"]";
+        [modules]\ncatalogue = false\n[exempt]\ncontents = [\"\"]\ntags = [\"kid\"]\naccounts = [\"/x\", \"a/b/c\"]\n[devices]\nclasses = [\"tv\", \"\"]";
     assert_eq!(
         problems_of(text),
         [
