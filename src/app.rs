@@ -20,16 +20,19 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::accounts::{self, Accounts};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
+use crate::catalogue::{Catalogue, Remembered, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::exchange::Exchange;
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
+use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
 use crate::messages::{self, Messages};
 use crate::net::address::Addressing;
@@ -78,6 +81,8 @@ pub struct Node {
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
     messages: Option<Arc<Messages>>,
+    remembered: Option<Arc<Remembered>>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 impl Node {
@@ -123,17 +128,22 @@ impl Node {
                 metrics: Arc::clone(&metrics),
             })
         });
+        let tasks = TaskTracker::new();
+        let remembered = db.clone().filter(|_| config.modules.catalogue);
+        let remembered = remembered.map(|db| Remembered::new(db, &config.catalogue, tasks.clone()));
+        let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
-            policy: ArcSwap::from_pointee(Policy::new(&config)),
+            policy: ArcSwap::from_pointee(Policy::new(&config).with_shelf(shelf.clone())),
+            shelf,
             tickets: ArcSwap::from_pointee(config.tickets.clone()),
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
             exchange: messages.clone().map(|messages| messages as Arc<dyn Exchange>),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
-            tasks: TaskTracker::new(),
+            tasks,
         });
         gateway.count_rules(&gateway.policy.load());
         let api = Arc::new(Api {
@@ -144,6 +154,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            trail: AuditTrail::open(&config.trail, &config.data.dir).map_err(failed("audit.log"))?,
             db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -151,6 +162,8 @@ impl Node {
             facade: config.facade.clone(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
+        let accounts = config.modules.accounts;
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -169,6 +182,8 @@ impl Node {
             upkeep: Vec::new(),
             webhooks,
             messages,
+            remembered,
+            accounts,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -183,6 +198,7 @@ impl Node {
             Ok(()) => {}
         }
         node.maintain();
+        node.demonstrate();
         node.webhooks.start();
         Ok(node)
     }
@@ -213,8 +229,6 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
-            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
-                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
@@ -236,6 +250,14 @@ impl Node {
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
         let mut parts = OpenApiRouter::default();
+        if let Some(accounts) = &self.accounts {
+            parts = parts.merge(accounts::routes(accounts));
+        }
+        if self.config.modules.catalogue {
+            let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
+            let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
+            parts = parts.merge(catalogue.routes());
+        }
         if self.config.modules.messages {
             parts = parts.merge(messages::routes(&self.api, self.messages.clone()));
         }
@@ -251,6 +273,15 @@ impl Node {
         parts
     }
 
+    /// Demo contents for whoever tries a node out: once, and never on one with a certificate of its own.
+    fn demonstrate(&mut self) {
+        let wanted = self.config.modules.catalogue && self.config.catalogue.demo;
+        let tried_out = self.config.tls.cert.as_os_str().is_empty();
+        if let Some(db) = self.api.db.clone().filter(|_| wanted && tried_out) {
+            self.upkeep.push(tokio::spawn(demo::make_once(db)).abort_handle());
+        }
+    }
+
     fn maintain(&mut self) {
         let upkeep = tokio::spawn(Arc::clone(&self.gateway.lease).keep());
         let (metrics, certificates) = (Arc::clone(&self.metrics), Arc::clone(&self.certificates));
@@ -259,6 +290,10 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(accounts) = &self.accounts {
+            let task = tokio::spawn(Arc::clone(accounts).keep());
+            self.upkeep.push(task.abort_handle());
+        }
         if let Some(db) = self.api.db.clone().filter(|db| !db.is_ready()) {
             let migrate = self.config.database.migrate;
             let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });

@@ -16,7 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Devices, Exempt, Facade, GroupRule, Messages, Modules, RedisUrl, Secret};
+use super::{
+    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Messages, Modules, RedisUrl, Secret,
+};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -37,6 +39,10 @@ pub struct Config {
     pub modules: Modules,
     /// How viewers may talk.
     pub messages: Messages,
+    /// People who sign up here.
+    pub accounts: Accounts,
+    /// Contents.
+    pub catalogue: Catalogue,
     /// Playback tickets.
     pub tickets: Tickets,
     /// The API of another product.

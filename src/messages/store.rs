@@ -146,18 +146,15 @@ impl Store {
             self.check_recipient(&mut work, new).await?;
         }
         let (low, high) = pair(new.from, new.to);
-        let first = advance(&mut work, new.tenant, low, 1).await?;
-        let second = if low == high {
-            first
-        } else {
-            advance(&mut work, new.tenant, high, first.id + 1).await?
-        };
-        let id = first.id.max(second.id);
-        let before = if new.to == low {
-            first.last_in
-        } else {
-            second.last_in
-        };
+        let held = hold(&mut work, new.tenant, low, high).await?;
+        let newest = held
+            .iter()
+            .map(|mailbox| mailbox.last_id)
+            .max()
+            .unwrap_or_default();
+        let id = newest + 1;
+        let own = held.iter().find(|mailbox| mailbox.name == new.to);
+        let before = own.map_or(0, |mailbox| mailbox.last_in);
         let mut sql = Sql::new("UPDATE mailboxes SET last_id = ");
         sql.bind(id).push(", last_in = CASE WHEN name = ").bind(new.to);
         sql.push(" THEN ")
@@ -322,25 +319,32 @@ pub(super) fn signed(id: u64) -> i64 {
 
 const SELECT: &str = "SELECT id, sender, recipient, content, sent_at FROM messages WHERE ";
 
-#[derive(Clone, Copy)]
 struct Mailbox {
-    id: i64,
+    name: String,
+    last_id: i64,
     last_in: i64,
 }
 
-/// Locks a mailbox and moves its newest id on, at least to `least`.
-async fn advance(work: &mut Work, tenant: &str, name: &str, least: i64) -> Result<Mailbox, DbError> {
+/// Locks both mailboxes until the commit, in this order, and makes those that are not there. One statement: the fewer
+/// words under the lock, the sooner the next message has its turn.
+async fn hold(work: &mut Work, tenant: &str, low: &str, high: &str) -> Result<Vec<Mailbox>, DbError> {
     let mut sql = Sql::new("INSERT INTO mailboxes (tenant, name, last_id, last_in) VALUES (");
-    sql.bind_all([tenant, name]).push(", ").bind(least);
+    sql.bind_all([tenant, low]).push(", 0, 0)");
+    if low != high {
+        sql.push(", (").bind_all([tenant, high]).push(", 0, 0)");
+    }
     sql.push(
-        ", 0) ON CONFLICT (tenant, name) DO UPDATE SET last_id = CASE WHEN mailboxes.last_id + 1 > \
-         excluded.last_id THEN mailboxes.last_id + 1 ELSE excluded.last_id END RETURNING last_id, last_in",
+        " ON CONFLICT (tenant, name) DO UPDATE SET last_id = mailboxes.last_id RETURNING name, last_id, last_in",
     );
-    let row = work.fetch_one(sql.query()).await?;
-    Ok(Mailbox {
-        id: row.try_get(0)?,
-        last_in: row.try_get(1)?,
-    })
+    let rows = work.fetch_all(sql.query()).await?;
+    let mailbox = |row: &AnyRow| {
+        Ok(Mailbox {
+            name: row.try_get(0)?,
+            last_id: row.try_get(1)?,
+            last_in: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(mailbox).collect()
 }
 
 async fn insert(work: &mut Work, new: &New<'_>, id: i64) -> Result<(), DbError> {

@@ -39,12 +39,13 @@ const CLIENT_TYPES: [&str; 10] = [
     "stop",
 ];
 
-const ERROR_CODES: [ErrorCode; 11] = [
+const ERROR_CODES: [ErrorCode; 12] = [
     ErrorCode::BadMessage,
     ErrorCode::UnknownType,
     ErrorCode::BadState,
     ErrorCode::BadToken,
     ErrorCode::ContentForbidden,
+    ErrorCode::ContentUnknown,
     ErrorCode::StreamLimitReached,
     ErrorCode::Unavailable,
     ErrorCode::RateLimited,
@@ -77,6 +78,7 @@ fn error_name(code: ErrorCode) -> &'static str {
         ErrorCode::BadState => "bad_state",
         ErrorCode::BadToken => "bad_token",
         ErrorCode::ContentForbidden => "content_forbidden",
+        ErrorCode::ContentUnknown => "content_unknown",
         ErrorCode::StreamLimitReached => "stream_limit_reached",
         ErrorCode::Unavailable => "unavailable",
         ErrorCode::RateLimited => "rate_limited",

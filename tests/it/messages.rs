@@ -12,8 +12,8 @@ use crate::redis_servers::until;
 use crate::stage::{Answer, answer};
 
 /// Accounts are another system's, and nobody is too fast.
-pub(crate) const OPEN: &str = "[modules]\naccounts = false\n[messages]\nburst = 0\nslow_mode = \"0s\"\n\
-    [limits]\nrequests_per_second_per_token = 0\nstarts_per_second = 0\n";
+pub(crate) const OPEN: &str = "[modules]\naccounts = false\n[limits]\nrequests_per_second_per_token = 0\n\
+    starts_per_second = 0\nmessages_per_second = 0\n[messages]\nburst = 0\nslow_mode = \"0s\"\n";
 
 /// A connection of one account that stays open.
 pub(crate) struct Caller {

@@ -25,7 +25,7 @@ impl Fleet {
     async fn start(count: usize, more: &str) -> Self {
         let (postgres, redis) = tokio::join!(Postgres::start(), Redis::start(&[]));
         let toml = format!(
-            "{OPEN}{more}[database]\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n",
+            "{OPEN}{more}[database]\ntimeout = \"5s\"\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n",
             postgres.url(),
             redis.url()
         );
@@ -344,7 +344,7 @@ async fn who_does_not_read_loses_room_messages_and_no_other() {
     let node = Node::with(OPEN).await;
     let mut ann = granted(&node, "ann", "content=m1&device=a").await;
     let mut slow = granted(&node, "bob", "content=m1&device=b").await;
-    let long = "x".repeat(2_000);
+    let long = "x".repeat(1_900);
     let lost = async || {
         node.metric("usher_messages_lost_total{where=\"room_listener\"}")
             .await
