@@ -2,6 +2,8 @@
 //!
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
+//!
+//! Over 400 lines: every room is wired here, a few lines each.
 
 mod arbiter;
 mod reload;

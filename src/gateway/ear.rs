@@ -362,8 +362,7 @@ mod tests {
             ear.listen(Some(0));
             let (mut said, mut heard) = (0, Vec::new());
             let read = |ear: &mut Ear, said: usize| {
-                loop {
-                    let Some(after) = ear.begin_reading() else { break };
+                while let Some(after) = ear.begin_reading() {
                     for id in ids[..said].iter().filter(|id| **id > after) {
                         if ear.read(*id, &id.to_string().into()) == Heard::Full { break; }
                     }

@@ -23,7 +23,7 @@ use crate::protocol::server::{ServerMessage, encode};
 use crate::telemetry::Metrics;
 
 use super::boxed;
-use super::rooms::Rooms;
+use super::rooms::{Rooms, Saying};
 use super::store::{Message, Store};
 use super::text_of;
 use super::wire::{self, Mouth, Said, What};
@@ -76,7 +76,7 @@ pub(super) struct Delivery {
 pub(super) struct Ends {
     newcomers: mpsc::Receiver<Listener>,
     missing: mpsc::Receiver<Missing>,
-    rooms: mpsc::Receiver<((Arc<str>, Arc<str>), Utf8Bytes)>,
+    rooms: mpsc::Receiver<Saying>,
 }
 
 impl Delivery {
@@ -333,7 +333,7 @@ impl Delivery {
                     None => false,
                 };
                 if !changed {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {

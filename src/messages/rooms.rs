@@ -29,18 +29,21 @@ const EACH: Duration = Duration::from_micros(20);
 /// The longest pause after one round.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// Something to be said in a room.
+pub(super) type Saying = (Room, Utf8Bytes);
+
 /// A room, by tenant and content.
-type Room = (Arc<str>, Arc<str>);
+pub(super) type Room = (Arc<str>, Arc<str>);
 
 /// The rooms of a node.
 pub(super) struct Rooms {
     rooms: DashMap<Room, Vec<Arc<Seat>>>,
-    words: mpsc::Sender<(Room, Utf8Bytes)>,
+    words: mpsc::Sender<Saying>,
     metrics: Arc<Metrics>,
 }
 
 impl Rooms {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> (Self, mpsc::Receiver<(Room, Utf8Bytes)>) {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> (Self, mpsc::Receiver<Saying>) {
         let (words, heard) = mpsc::channel(WAITING);
         let rooms = Self {
             rooms: DashMap::new(),
@@ -103,7 +106,7 @@ impl Rooms {
     }
 
     /// Says what waits, for as long as the node runs.
-    pub(super) async fn speak(&self, mut words: mpsc::Receiver<(Room, Utf8Bytes)>) {
+    pub(super) async fn speak(&self, mut words: mpsc::Receiver<Saying>) {
         let mut waiting = Vec::with_capacity(AT_ONCE);
         while words.recv_many(&mut waiting, AT_ONCE).await > 0 {
             let mut rooms: Vec<(Room, Vec<Utf8Bytes>)> = Vec::new();

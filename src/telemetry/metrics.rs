@@ -179,8 +179,8 @@ metrics! {
     webhook_refusals_lost_total: IntCounter = ();
     /// Stored messages between viewers, by what they hold.
     messages_total: CounterFamily = ("kind", &["text", "image", "video"]);
-    /// Room messages that a listener who does not keep up lost (room_listener) or a whole node (room_queue), and words to
-    /// other nodes that were not said (wire), whose messages are found in the database.
+    /// Room messages that a listener who does not keep up lost or that a whole node lost, by where, and words to other
+    /// nodes that were not said: the database tells their messages.
     messages_lost_total: CounterFamily = ("where", &["room_listener", "room_queue", "wire"]);
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];

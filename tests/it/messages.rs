@@ -72,7 +72,10 @@ fn texts(page: &Value) -> Vec<String> {
 
 /// A node on this database.
 async fn on(url: &str, more: &str) -> Node {
-    Node::with(&format!("{OPEN}{more}[database]\nurl = \"{url}\"\n")).await
+    Node::with(&format!(
+        "{OPEN}{more}[database]\ntimeout = \"5s\"\nurl = \"{url}\"\n"
+    ))
+    .await
 }
 
 /// Runs a test on both databases.
