@@ -356,9 +356,9 @@ async fn report(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (viewer, store, request) = desk.viewer(&context, request).await?;
+    let mut fields = Fields::read(request, context.peer.deadline).await?;
     let Query(place) = query.map_err(bad_query)?;
     let with = party(place.with, "with")?;
-    let mut fields = Fields::read(request, context.peer.deadline).await?;
     let reason = fields.text("reason")?.unwrap_or_default();
     if !(1..=MAX_REASON).contains(&reason.chars().count()) || reason.contains('\0') {
         let message = format!("reason: must be a text of 1 to {MAX_REASON} characters");

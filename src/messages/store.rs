@@ -293,18 +293,6 @@ impl Store {
         let all = rows.iter().map(|row| Ok((row.try_get(0)?, id_of(row, 1)?)));
         all.collect()
     }
-
-    /// Whether a message that stands shows this file to this account: then it may be fetched.
-    ///
-    /// # Errors
-    /// As [`DbError`] says.
-    pub async fn shows_file(&self, tenant: &str, account: &str, file: &str) -> Result<bool, DbError> {
-        let mut sql = Sql::new("SELECT id FROM messages WHERE tenant = ");
-        sql.bind(tenant).push(" AND file_id = ").bind(file);
-        sql.push(" AND recipient = ").bind(account);
-        sql.push(" AND removed_at IS NULL LIMIT 1");
-        Ok(self.db.fetch_optional(sql.query()).await?.is_some())
-    }
 }
 
 /// The two parties of a conversation, in order.

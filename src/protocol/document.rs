@@ -148,7 +148,7 @@ fn server_messages() -> Vec<Value> {
     let contents = [
         r#"{"type":"text","text":"x"}"#,
         r#"{"type":"image","url":"x","width":1,"height":1}"#,
-        r#"{"type":"video","url":"x","source":"vimeo","duration_ms":1,"metadata":{"x":1}}"#,
+        r#"{"type":"video","url":"x","source":"vimeo","duration_ms":1,"metadata":{"title":"x"}}"#,
         r#"{"type":"video","url":"x","source":"vimeo"}"#,
     ];
     let contents = contents.map(|content| serde_json::from_str(content).unwrap());
