@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use crate::config;
 use crate::db::{DbError, Sql, Work};
 
 use super::calendar::Day;
@@ -43,6 +44,19 @@ pub struct Terms {
     pub floor: i64,
     /// The currency of fees that name none, and of users who are not known.
     pub home: Currency,
+}
+
+impl Terms {
+    /// Those of the settings.
+    #[must_use]
+    pub fn new(settings: &config::Ledger) -> Self {
+        Self {
+            shares: settings.shares.clone(),
+            threshold: settings.threshold.into(),
+            floor: settings.floor.into(),
+            home: Currency::parse(&settings.currency).expect("the settings were validated"),
+        }
+    }
 }
 
 /// The sums.

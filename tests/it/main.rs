@@ -30,6 +30,7 @@ mod frames;
 mod http;
 mod http_leases;
 mod leaving;
+mod ledger_files;
 mod lifecycle;
 mod nodes;
 mod operators;
