@@ -13,3 +13,5 @@ pub mod report;
 pub mod royalties;
 mod sheet;
 mod versions;
+pub mod scribe;
+mod sessions;

@@ -1,0 +1,398 @@
+//! The diary of a single node: what plays and what ended, on disk, so that plays survive the process.
+//!
+//! Owns: the file, its writer's thread, and reading what the process before left. Does not: keep slots (a restart ends
+//! every connection, and so frees them), or write to SQL (`ledger` does, and says when it has).
+//! Called by: `app`, and the memory store's journal, which notes facts without waiting.
+//!
+//! The file has one JSON text a line: a page for each start and end, and `{"alive":ms}`, which says that whatever was
+//! playing then still did. Once a minute it is written anew, with what plays and what no row has yet. A page of an end
+//! stands above one of the same session's start, whatever their order.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::close::EndCode;
+use crate::protocol::id::AccountKey;
+
+use super::account::Fact;
+use super::journal::{Happened, Play, Record};
+use super::memory::Memory;
+use super::memory_journal::{MemoryJournal, record};
+use super::model::{Entry, Millis};
+
+/// How often the file is written anew: sessions are audited, and their progress with them, as often.
+const ANEW: Duration = Duration::from_secs(60);
+
+/// Facts that wait for the writer; what comes when it is that far behind is in the next writing anew.
+const QUEUE: usize = 65_536;
+
+/// The longest line that is read back, in bytes.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
+
+/// What a line says of a play.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Page {
+    session: String,
+    tenant: String,
+    account: String,
+    device: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    content: String,
+    started: Millis,
+    watched: u64,
+    position: u64,
+    /// Until when `watched` counts; of an end, when it was.
+    at: Millis,
+    /// Whether it is watched, and not paused.
+    watching: bool,
+    /// How it ended; none: it plays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Line {
+    Alive { alive: Millis },
+    Page(Box<Page>),
+}
+
+/// Takes facts for the writer.
+#[derive(Debug)]
+pub struct Diary {
+    words: SyncSender<Word>,
+}
+
+#[derive(Debug)]
+enum Word {
+    Page(Box<Page>),
+    Close,
+}
+
+/// The writer of a diary.
+#[derive(Debug)]
+pub struct Writer {
+    words: SyncSender<Word>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    left: Arc<Mutex<Vec<Record>>>,
+}
+
+impl Diary {
+    /// Notes a fact. Never waits.
+    pub(super) fn note(&self, account: &AccountKey, fact: &Fact) {
+        let page = match fact {
+            Fact::Started(entry) => Page::of(account, entry),
+            Fact::Ended { .. } => Page::of_end(&record(account, fact)),
+        };
+        let _ = self.words.try_send(Word::Page(Box::new(page)));
+    }
+}
+
+impl Writer {
+    /// Reads what the process before left in `file`, and begins to write: every `pace` that the process lives, and each
+    /// fact that `journal` gets. `reader` is who takes ends from the journal for good.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn start(
+        file: PathBuf,
+        pace: Duration,
+        store: Arc<Memory>,
+        journal: Arc<MemoryJournal>,
+        reader: &'static str,
+    ) -> io::Result<Self> {
+        let left = Arc::new(Mutex::new(read(&file)?));
+        let (words, heard) = sync_channel(QUEUE);
+        journal.tell(Diary { words: words.clone() });
+        let mut book = Book {
+            file,
+            pace,
+            store,
+            journal,
+            reader,
+            left: Arc::clone(&left),
+            out: None,
+        };
+        book.write_anew()?;
+        let thread = std::thread::Builder::new()
+            .name("diary".to_owned())
+            .spawn(move || book.run(&heard))?;
+        Ok(Self {
+            words,
+            thread: Mutex::new(Some(thread)),
+            left,
+        })
+    }
+
+    /// Plays of the process before that are in no row yet, closed with their last checkpoint.
+    #[must_use]
+    pub fn left(&self) -> Vec<Record> {
+        lock(&self.left).clone()
+    }
+
+    /// These are rows now.
+    pub fn settle(&self) {
+        lock(&self.left).clear();
+    }
+
+    /// Writes a last time. Blocks for as long as the disk takes.
+    pub fn close(&self) {
+        let _ = self.words.send(Word::Close);
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Book {
+    file: PathBuf,
+    pace: Duration,
+    store: Arc<Memory>,
+    journal: Arc<MemoryJournal>,
+    reader: &'static str,
+    left: Arc<Mutex<Vec<Record>>>,
+    out: Option<BufWriter<File>>,
+}
+
+impl Book {
+    fn run(mut self, heard: &Receiver<Word>) {
+        let (mut alive_at, mut anew_at) = (Instant::now() + self.pace, Instant::now() + ANEW);
+        let mut failing = false;
+        loop {
+            let wait = alive_at.saturating_duration_since(Instant::now());
+            let mut closing = false;
+            let mut done = match heard.recv_timeout(wait) {
+                Ok(Word::Page(page)) => self.write(&Line::Page(page)),
+                Ok(Word::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    closing = true;
+                    Ok(())
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+            };
+            // Whatever else is there goes out with the same writing.
+            while let Ok(word) = heard.try_recv() {
+                match word {
+                    Word::Page(page) => done = done.and(self.write(&Line::Page(page))),
+                    Word::Close => closing = true,
+                }
+            }
+            done = done.and(self.out.as_mut().map_or(Ok(()), BufWriter::flush));
+            let now = Instant::now();
+            if now >= anew_at || closing || done.is_err() {
+                anew_at = now + ANEW;
+                done = done.and(self.write_anew());
+            }
+            if now >= alive_at || closing {
+                alive_at = now + self.pace;
+                done = done.and(self.write_alive());
+            }
+            if let (Err(error), false) = (&done, failing) {
+                tracing::error!(%error, file = %self.file.display(), "plays are not on disk: a crash would lose them");
+            }
+            failing = done.is_err();
+            if closing {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        // A file that failed is written anew in its time.
+        let Some(out) = &mut self.out else { return Ok(()) };
+        serde_json::to_writer(&mut *out, line)?;
+        out.write_all(b"\n")
+    }
+
+    fn write_alive(&mut self) -> io::Result<()> {
+        let alive = self.store.time();
+        self.write(&Line::Alive { alive })?;
+        let Some(out) = &mut self.out else { return Ok(()) };
+        out.flush()?;
+        out.get_ref().sync_data()
+    }
+
+    /// Writes what is known into another file, which takes the place of this one.
+    fn write_anew(&mut self) -> io::Result<()> {
+        self.out = None;
+        let partial = self.file.with_extension("part");
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+        self.out = Some(BufWriter::new(file));
+        let done = self.write_all();
+        if done.is_err() {
+            self.out = None;
+        }
+        done?;
+        fs::rename(&partial, &self.file)
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
+        // Plays first: one that ends meanwhile is among the ends as well, or in the queue.
+        for (account, entry) in self.store.plays() {
+            self.write(&Line::Page(Box::new(Page::of(&account, &entry))))?;
+        }
+        let ends = self.journal.ends_before(self.reader);
+        let left = lock(&self.left).clone();
+        for record in ends.iter().chain(&left) {
+            self.write(&Line::Page(Box::new(Page::of_end(record))))?;
+        }
+        self.write_alive()
+    }
+}
+
+impl Page {
+    fn of(account: &AccountKey, entry: &Entry) -> Self {
+        let mut page = Self::of_end(&record(account, &Fact::Started(entry.clone())));
+        (page.at, page.watching) = (entry.checkpoint, entry.state.is_watching());
+        page
+    }
+
+    fn of_end(record: &Record) -> Self {
+        let play = record.play.as_ref();
+        Self {
+            session: record.session.clone(),
+            tenant: record.account.tenant.to_string(),
+            account: record.account.account.to_string(),
+            device: record.device.clone(),
+            name: record.device_name.clone(),
+            class: record.device_class.clone(),
+            content: record.content.clone(),
+            started: play.map_or(record.at, |play| play.started_at),
+            watched: play.map_or(0, |play| play.watched_ms),
+            position: play.map_or(0, |play| play.position_ms),
+            at: record.at,
+            watching: false,
+            code: play.and_then(|play| play.code.clone()),
+        }
+    }
+
+    /// The end of the play; of one that was under way, at the last moment that its process was known to live.
+    fn close(self, alive: Millis) -> Record {
+        let until = match self.code {
+            Some(_) => self.at,
+            None => alive.max(self.at),
+        };
+        let watched = if self.watching { until - self.at } else { 0 };
+        Record {
+            happened: Happened::Ended,
+            id: String::new(),
+            at: until,
+            account: AccountKey::new(&self.tenant, &self.account),
+            session: self.session,
+            device: self.device,
+            device_name: self.name,
+            device_class: self.class,
+            content: self.content,
+            play: Some(Play {
+                started_at: self.started,
+                watched_ms: self.watched + watched,
+                position_ms: self.position,
+                code: Some(self.code.unwrap_or_else(|| EndCode::LeaseLost.name().to_owned())),
+            }),
+            refusal: None,
+        }
+    }
+}
+
+/// What a file holds, as ends; nothing when there is none. A line that was cut off ends it.
+fn read(file: &Path) -> io::Result<Vec<Record>> {
+    let source = match File::open(file) {
+        Ok(source) => source,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let (mut source, mut text) = (BufReader::new(source), Vec::new());
+    let (mut pages, mut alive) = (BTreeMap::<String, Page>::new(), 0);
+    loop {
+        text.clear();
+        let mut line = io::Read::take(&mut source, MAX_LINE_BYTES);
+        if line.read_until(b'\n', &mut text)? == 0 {
+            break;
+        }
+        match serde_json::from_slice(&text) {
+            Ok(Line::Alive { alive: at }) => alive = alive.max(at),
+            Ok(Line::Page(page)) => {
+                let ended = pages.get(&page.session).is_some_and(|known| known.code.is_some());
+                if !ended {
+                    pages.insert(page.session.clone(), *page);
+                }
+            }
+            Err(error) => tracing::warn!(%error, file = %file.display(), "a line was not read"),
+        }
+    }
+    Ok(pages.into_values().map(|page| page.close(alive)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    fn page(session: &str, at: Millis, watched: u64, code: Option<&str>) -> String {
+        let page = Page {
+            session: session.to_owned(),
+            tenant: "main".to_owned(),
+            account: "a".to_owned(),
+            device: "tv".to_owned(),
+            name: None,
+            class: None,
+            content: "m".to_owned(),
+            started: 1000,
+            watched,
+            position: 7,
+            at,
+            watching: code.is_none(),
+            code: code.map(str::to_owned),
+        };
+        serde_json::to_string(&page).unwrap()
+    }
+
+    #[test]
+    fn what_played_is_closed_when_the_process_was_last_alive() {
+        let file = std::env::temp_dir().join(format!("usher-diary-{}", std::process::id()));
+        assert!(read(&file).unwrap().is_empty(), "no file");
+        let lines = [
+            page("plays", 2000, 500, None),
+            page("ended", 9000, 4000, Some("stopped")),
+            // A start that was still on its way when the end was written anew.
+            page("ended", 1000, 0, None),
+            "{\"alive\":8000}".to_owned(),
+            page("late", 8500, 100, None),
+            "{\"session\":\"cut o".to_owned(),
+        ];
+        fs::write(&file, lines.join("\n")).unwrap();
+        let found = read(&file).unwrap();
+        let told: Vec<_> = found
+            .iter()
+            .map(|record| {
+                let play = record.play.clone().unwrap();
+                (&*record.session, record.at, play.watched_ms, play.code.unwrap())
+            })
+            .collect();
+        let lost = || "lease_lost".to_owned();
+        let expected = [
+            ("ended", 9000, 4000, "stopped".to_owned()),
+            ("late", 8500, 100, lost()),
+            ("plays", 8000, 6500, lost()),
+        ];
+        assert_eq!(told, expected);
+        fs::remove_file(file).unwrap();
+    }
+}
