@@ -33,6 +33,7 @@ mod leaving;
 mod ledger_files;
 mod lifecycle;
 mod nodes;
+mod openapi;
 mod operators;
 mod rates;
 mod redis_failover;
