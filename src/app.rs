@@ -30,6 +30,7 @@ use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::store::StoreError;
+use crate::ledger::Ledger;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -75,6 +76,7 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    ledger: Option<Ledger>,
 }
 
 impl Node {
@@ -96,9 +98,10 @@ impl Node {
             store,
             registry,
             journal,
+            memory,
         } = arbiter::open(&config, owner, &metrics)?;
         let guard = Guard::new(&config.outbound.allowed_private);
-        let told = Webhooks::new(&config.webhooks, &guard, journal, owner, Arc::clone(&metrics));
+        let told = Webhooks::new(&config.webhooks, &guard, Arc::clone(&journal), owner, Arc::clone(&metrics));
         let webhooks = told.map_err(|error| AppError::Settings(error.to_string()))?;
         let lease = Service::new(
             owner,
@@ -120,6 +123,9 @@ impl Node {
         });
         gateway.count_rules(&gateway.policy.load());
         let db = open_database(&config, &metrics).await?;
+        let ledger = db.clone().filter(|_| config.modules.ledger);
+        let ledger = ledger.map(|db| Ledger::open(&config, db, journal, memory, owner, &metrics));
+        let ledger = ledger.transpose().map_err(failed("data.dir"))?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -152,6 +158,7 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            ledger,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -167,6 +174,9 @@ impl Node {
         }
         node.maintain();
         node.webhooks.start();
+        if let Some(ledger) = &node.ledger {
+            ledger.start();
+        }
         Ok(node)
     }
 
@@ -265,6 +275,9 @@ impl Node {
         }
         self.webhooks.stop().await;
         self.gateway.lease.farewell().await;
+        if let Some(ledger) = &self.ledger {
+            ledger.stop().await;
+        }
         if let Some(db) = &self.api.db {
             db.close().await;
         }

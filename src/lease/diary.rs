@@ -156,6 +156,13 @@ impl Writer {
     }
 }
 
+/// A node that did not come to be, or was dropped, leaves no thread behind.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.words.try_send(Word::Close);
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,3 +15,65 @@ mod sheet;
 mod versions;
 pub mod scribe;
 mod sessions;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::lease::diary::Writer;
+use crate::lease::journal::Journal;
+use crate::lease::memory::Memory;
+use crate::lease::memory_journal::MemoryJournal;
+use crate::protocol::id::OwnerId;
+use crate::telemetry::Metrics;
+
+use scribe::{READER, Scribe};
+
+/// In the data directory of a node without Redis: what plays, and what ended and is in no row yet.
+const DIARY_FILE: &str = "plays.journal";
+
+/// The ledger of a node.
+pub struct Ledger {
+    scribe: Scribe,
+    diary: Option<Arc<Writer>>,
+}
+
+impl Ledger {
+    /// Prepares the ledger; `memory` is what a node without Redis keeps its sessions and their facts in.
+    ///
+    /// # Errors
+    /// The diary cannot be read or written.
+    pub fn open(
+        config: &Config,
+        db: Db,
+        journal: Arc<dyn Journal>,
+        memory: Option<(Arc<Memory>, Arc<MemoryJournal>)>,
+        owner: OwnerId,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let settings = &config.ledger;
+        let bound = if memory.is_some() { settings.journal } else { config.redis.events };
+        let diary = memory.map(|(store, facts)| {
+            let file = config.data.dir.join(DIARY_FILE);
+            Writer::start(file, settings.checkpoint, store, facts, READER).map(Arc::new)
+        });
+        Ok(Self {
+            scribe: Scribe::new(db, journal, owner, Arc::clone(metrics), &settings.region, bound),
+            diary: diary.transpose()?,
+        })
+    }
+
+    /// Begins to write plays into rows.
+    pub fn start(&self) {
+        self.scribe.start(self.diary.clone());
+    }
+
+    /// Writes what there is, as far as the database answers; the rest stays in the journal or the diary.
+    pub async fn stop(&self) {
+        self.scribe.stop().await;
+        if let Some(diary) = self.diary.clone() {
+            let _ = tokio::task::spawn_blocking(move || diary.close()).await;
+        }
+    }
+}
