@@ -30,7 +30,7 @@ use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::store::StoreError;
-use crate::ledger::Ledger;
+use crate::ledger::{Desk, Ledger};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -225,7 +225,11 @@ impl Node {
 
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
-        OpenApiRouter::default()
+        let mut parts = OpenApiRouter::default();
+        if self.config.modules.ledger {
+            parts = parts.merge(Desk::new(Arc::clone(&self.api), &self.config).routes());
+        }
+        parts
     }
 
     fn maintain(&mut self) {

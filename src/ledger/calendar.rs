@@ -12,7 +12,7 @@ pub const DAY_MS: i64 = 86_400_000;
 /// The pattern of dates unless another is given (ISO 8601).
 pub const ISO: &str = "%Y-%m-%d";
 
-/// A day of the Gregorian calendar, from 1970 to 9999.
+/// A day of the Gregorian calendar, from the year 1 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day {
     year: u16,
@@ -34,7 +34,7 @@ impl Day {
             1..=12 => 31,
             _ => return None,
         };
-        ((1970..=9999).contains(&year) && (1..=days).contains(&day)).then_some(Self {
+        ((1..=9999).contains(&year) && (1..=days).contains(&day)).then_some(Self {
             year: u16::try_from(year).ok()?,
             month: u8::try_from(month).ok()?,
             day: u8::try_from(day).ok()?,
@@ -211,6 +211,8 @@ mod tests {
     #[test]
     fn days_and_moments_go_to_and_fro() {
         assert_eq!(day("1970-01-01").start_ms(), 0);
+        assert_eq!(day("1969-12-31").start_ms(), -DAY_MS);
+        assert_eq!(day("0001-01-01").start_ms(), -62_135_596_800_000);
         assert_eq!(day("2019-03-01").start_ms(), 1_551_398_400_000);
         assert_eq!(day("9999-12-31").start_ms(), 253_402_214_400_000);
         let mut before = None;
@@ -221,7 +223,7 @@ mod tests {
             assert_eq!(day.to_string().parse(), Ok(day));
             before = Some(day);
         }
-        for none in ["2019-02-29", "2019-13-01", "2019-1-1", "1969-12-31", "2019-03-01T", "2019-00-10", ""] {
+        for none in ["2019-02-29", "2019-13-01", "2019-1-1", "0000-12-31", "2019-03-01T", "2019-00-10", ""] {
             assert_eq!(none.parse::<Day>(), Err(NoDay), "{none}");
         }
         assert_eq!(day("2020-02-29").to_string(), "2020-02-29");

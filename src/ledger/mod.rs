@@ -5,19 +5,31 @@
 //! facts of the store's journal (`scribe`).
 //! Called by: `app`, which starts it, and the commands `import` and `report`. What it promises: docs/ledger.md.
 
+mod cache;
 pub mod calendar;
+mod corrections;
+mod desk;
+mod exports;
 pub mod figures;
 pub mod import;
+mod inputs;
+mod insight;
 pub mod money;
+mod plays;
+mod positions;
 pub mod report;
 pub mod royalties;
-mod sheet;
-mod versions;
+mod royalty_routes;
 pub mod scribe;
 mod sessions;
+mod sheet;
+mod statements;
+mod uploads;
+mod versions;
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::db::Db;
@@ -28,6 +40,7 @@ use crate::lease::memory_journal::MemoryJournal;
 use crate::protocol::id::OwnerId;
 use crate::telemetry::Metrics;
 
+pub use desk::Desk;
 use scribe::{READER, Scribe};
 
 /// In the data directory of a node without Redis: what plays, and what ended and is in no row yet.
@@ -76,4 +89,11 @@ impl Ledger {
             let _ = tokio::task::spawn_blocking(move || diary.close()).await;
         }
     }
+}
+
+/// A time of the database, which is milliseconds since the Unix epoch; one that no year has counts as the last that has one.
+fn time(ms: i64) -> String {
+    const LATEST_MS: i64 = 253_402_300_799_000;
+    let ms = u64::try_from(ms.clamp(0, LATEST_MS)).unwrap_or_default();
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }

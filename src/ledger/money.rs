@@ -58,6 +58,12 @@ impl Currency {
         format!("{sign}{}.{:0width$}", amount / unit, amount % unit)
     }
 
+    /// Reads what [`Currency::write`] wrote; anything else is nothing.
+    #[must_use]
+    pub fn parse_amount(&self, text: &str) -> i128 {
+        text.replace('.', "").parse().unwrap_or_default()
+    }
+
     /// Reads a fee; `comma` says that it is written with a decimal comma.
     ///
     /// # Errors
@@ -174,6 +180,7 @@ mod tests {
         let euro = euro();
         for (minor, text) in [(0, "0.00"), (5, "0.05"), (735, "7.35"), (-5, "-0.05"), (1_000_000, "10000.00")] {
             assert_eq!(euro.write(minor), text);
+            assert_eq!(euro.parse_amount(text), minor);
         }
         assert_eq!(Currency::parse("JPY").unwrap().write(800), "800");
         assert_eq!(Currency::parse("euro"), None);

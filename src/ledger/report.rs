@@ -14,6 +14,7 @@ use super::sheet::Sheet;
 
 /// Who is paid what for a period. Rows, unlabelled, outside the region and unallocated add up to the pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RoyaltyReport)]
 pub struct Report {
     /// `pro_rata` or `user_centric`.
     pub model: String,
@@ -46,6 +47,7 @@ pub struct Report {
 
 /// A label's part.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RoyaltyRow)]
 pub struct LabelRow {
     /// The label.
     pub label: String,
@@ -57,6 +59,7 @@ pub struct LabelRow {
 
 /// A part that is no label's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RoyaltyPart)]
 pub struct Part {
     /// Seconds watched.
     pub seconds: i64,
@@ -66,6 +69,7 @@ pub struct Part {
 
 /// Subscribers who watched nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = RoyaltyIdle)]
 pub struct Idle {
     /// How many.
     pub users: i64,

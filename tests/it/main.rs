@@ -31,6 +31,7 @@ mod http;
 mod http_leases;
 mod leaving;
 mod ledger_files;
+mod ledger_http;
 mod ledger_plays;
 mod lifecycle;
 mod nodes;

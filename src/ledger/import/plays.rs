@@ -35,6 +35,9 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
             let problem = format!("is no date of the form {} (is --date-format missing?)", dates.text());
             Reject::new("date", problem).for_lack_of("--date-format")
         })?;
+        if at < 0 {
+            return Err(Reject::new("date", "is before 1970"));
+        }
         let seconds = text("seconds", row.field(seconds))?.trim();
         let seconds: i64 = seconds.parse().map_err(|_| Reject::new("seconds", "is no whole number"))?;
         if !(1..=MAX_SECONDS).contains(&seconds) {
