@@ -30,13 +30,13 @@
 mod accounts;
 pub mod admin;
 mod adobe;
-mod body;
+pub(crate) mod body;
 pub(crate) mod choice;
 mod docs;
 mod document;
 mod echo;
 pub mod error;
-pub mod fields;
+pub(crate) mod fields;
 pub mod grant;
 mod handshake;
 mod lone;

@@ -147,11 +147,7 @@ impl Api {
             })
     }
 
-    /// The verified token of a request.
-    ///
-    /// # Errors
-    /// 401, 429 for a token that asks too often, 503 where it cannot be checked in time.
-    pub async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    pub(crate) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             let claims = self.verifier.verify(token.expose()).await?;

@@ -14,6 +14,7 @@ mod admin_client;
 mod database;
 mod health;
 mod import;
+mod people;
 mod report;
 mod serve;
 mod sessions;
@@ -82,7 +83,7 @@ enum Command {
     /// List or end the sessions of a running node
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Block, unblock or limit accounts
+    /// Add, list, block, unblock or limit accounts
     #[command(subcommand)]
     Accounts(accounts::AccountsCommand),
     /// Show who is told what happens, how far behind they are, and what could not be told

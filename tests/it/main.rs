@@ -16,6 +16,7 @@ mod receiver;
 mod redis_servers;
 mod stage;
 
+mod accounts;
 mod admin;
 mod balancer;
 mod browser;
