@@ -103,7 +103,13 @@ impl Node {
             memory,
         } = arbiter::open(&config, owner, &metrics)?;
         let guard = Guard::new(&config.outbound.allowed_private);
-        let told = Webhooks::new(&config.webhooks, &guard, Arc::clone(&journal), owner, Arc::clone(&metrics));
+        let told = Webhooks::new(
+            &config.webhooks,
+            &guard,
+            Arc::clone(&journal),
+            owner,
+            Arc::clone(&metrics),
+        );
         let webhooks = told.map_err(|error| AppError::Settings(error.to_string()))?;
         let lease = Service::new(
             owner,

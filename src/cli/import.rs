@@ -68,7 +68,10 @@ fn separator(text: &str) -> Result<u8, String> {
 pub(super) fn run(settings: &Settings, args: &ImportArgs) -> Result<(), Failure> {
     let config = settings.load()?;
     if !is_tenant(&args.tenant) {
-        return Err(Failure::Settings(format!("--tenant: {:?} is no name of a tenant", args.tenant)));
+        return Err(Failure::Settings(format!(
+            "--tenant: {:?} is no name of a tenant",
+            args.tenant
+        )));
     }
     let terms = Terms::new(&config.ledger);
     let format = Format {
@@ -135,7 +138,9 @@ pub(super) async fn ready(config: &crate::config::Config) -> Result<Db, Failure>
     let metrics = Arc::new(Metrics::new());
     let db = Db::open(&config.database, &config.data.dir, Migrations::all(), metrics);
     let db = db.map_err(|error| Failure::Settings(error.to_string()))?;
-    db.prepare(config.database.migrate).await.map_err(Failure::other)?;
+    db.prepare(config.database.migrate)
+        .await
+        .map_err(Failure::other)?;
     Ok(db)
 }
 
@@ -182,13 +187,19 @@ impl Progress {
             return;
         }
         self.shown = Instant::now();
-        let read = self.size.filter(|size| *size > 0).map_or_else(String::new, |size| {
-            let percent = bytes.min(size) * 100 / size;
-            let filled = usize::try_from(percent / 5).unwrap_or_default();
-            format!("[{:<20}] {percent:3} % read, ", "#".repeat(filled))
-        });
+        let read = self
+            .size
+            .filter(|size| *size > 0)
+            .map_or_else(String::new, |size| {
+                let percent = bytes.min(size) * 100 / size;
+                let filled = usize::try_from(percent / 5).unwrap_or_default();
+                format!("[{:<20}] {percent:3} % read, ", "#".repeat(filled))
+            });
         let written = counts.taken + counts.already;
-        let line = format!("{read}{} rows, {written} written, {} rejected", counts.read, counts.rejected);
+        let line = format!(
+            "{read}{} rows, {written} written, {} rejected",
+            counts.read, counts.rejected
+        );
         if self.terminal {
             eprint!("\r{line:<79}");
             let _ = io::stderr().flush();

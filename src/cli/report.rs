@@ -85,7 +85,10 @@ pub(super) fn run(settings: &Settings, command: &ReportCommand) -> Result<(), Fa
     };
     let report = block_on(async {
         let db = import::ready(&config).await?;
-        let mut work = db.connect_for(config.ledger.report_timeout).await.map_err(Failure::other)?;
+        let mut work = db
+            .connect_for(config.ledger.report_timeout)
+            .await
+            .map_err(Failure::other)?;
         let report = Report::of(&mut work, &question, model, &terms).await;
         drop(work);
         db.close().await;
@@ -110,6 +113,10 @@ pub(super) fn run(settings: &Settings, command: &ReportCommand) -> Result<(), Fa
 
 /// A line for people: what is no label stands in brackets.
 fn shown([kind, label, seconds, amount]: [String; 4]) -> [String; 3] {
-    let name = if kind == "label" { printable(&label) } else { format!("({kind})") };
+    let name = if kind == "label" {
+        printable(&label)
+    } else {
+        format!("({kind})")
+    };
     [name, seconds, amount]
 }

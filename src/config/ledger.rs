@@ -39,12 +39,20 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What is wrong with it.
 pub(super) fn check(ledger: &Ledger, found: &mut Problems) {
     let letters = ledger.currency.len() == 3 && ledger.currency.bytes().all(|b| b.is_ascii_uppercase());
-    found.check("ledger.currency", letters, "must be three capital letters (ISO 4217)");
+    found.check(
+        "ledger.currency",
+        letters,
+        "must be three capital letters (ISO 4217)",
+    );
     found.range("ledger.threshold", ledger.threshold, 0..=86_400);
     found.range("ledger.floor", ledger.floor, 0..=1_000_000_000);
     let short = ledger.region.len() <= 64 && !ledger.region.contains('\0');
     found.check("ledger.region", short, "must be at most 64 bytes");
-    found.span("ledger.report_timeout", ledger.report_timeout, SECOND..=3600 * SECOND);
+    found.span(
+        "ledger.report_timeout",
+        ledger.report_timeout,
+        SECOND..=3600 * SECOND,
+    );
     found.range("ledger.reports", ledger.reports, 1..=100);
     found.range("ledger.import_bytes", ledger.import_bytes, 1024..=1 << 40);
     found.range("ledger.journal", ledger.journal, 100..=1_000_000);

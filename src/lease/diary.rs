@@ -239,7 +239,12 @@ impl Book {
         self.out = None;
         let partial = self.file.with_extension("part");
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+        let file = options
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&partial)?;
         self.out = Some(BufWriter::new(file));
         let done = self.write_all();
         if done.is_err() {

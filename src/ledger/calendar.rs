@@ -63,7 +63,10 @@ impl Day {
         let shifted = (5 * of_year + 2) / 153;
         let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
         let fits = |number: i64| u32::try_from(number).unwrap_or_default();
-        let (year, day) = (era * 400 + year + i64::from(month <= 2), of_year - (153 * shifted + 2) / 5 + 1);
+        let (year, day) = (
+            era * 400 + year + i64::from(month <= 2),
+            of_year - (153 * shifted + 2) / 5 + 1,
+        );
         Self::new(fits(year), fits(month), fits(day)).unwrap_or(Self {
             year: 1970,
             month: 1,
@@ -187,7 +190,9 @@ impl FromStr for Pattern {
             }
             parts.push(part);
         }
-        let whole = [Part::Year, Part::Month, Part::Day].iter().all(|part| parts.contains(part));
+        let whole = [Part::Year, Part::Month, Part::Day]
+            .iter()
+            .all(|part| parts.contains(part));
         if !whole {
             return Err(NoPattern);
         }
@@ -223,7 +228,15 @@ mod tests {
             assert_eq!(day.to_string().parse(), Ok(day));
             before = Some(day);
         }
-        for none in ["2019-02-29", "2019-13-01", "2019-1-1", "0000-12-31", "2019-03-01T", "2019-00-10", ""] {
+        for none in [
+            "2019-02-29",
+            "2019-13-01",
+            "2019-1-1",
+            "0000-12-31",
+            "2019-03-01T",
+            "2019-00-10",
+            "",
+        ] {
             assert_eq!(none.parse::<Day>(), Err(NoDay), "{none}");
         }
         assert_eq!(day("2020-02-29").to_string(), "2020-02-29");
@@ -234,7 +247,14 @@ mod tests {
         let first: Pattern = "%d/%m/%Y".parse().unwrap();
         assert_eq!(first.read("01/03/2019"), Some(day("2019-03-01").start_ms()));
         assert_eq!(first.read("1/3/2019"), Some(day("2019-03-01").start_ms()));
-        for none in ["2019-03-01", "31/02/2019", "03/13/2019", "01/03/19", "01/03/2019 x", "é1/03/2019"] {
+        for none in [
+            "2019-03-01",
+            "31/02/2019",
+            "03/13/2019",
+            "01/03/19",
+            "01/03/2019 x",
+            "é1/03/2019",
+        ] {
             assert_eq!(first.read(none), None, "{none}");
         }
         let timed: Pattern = "%Y-%m-%d %H:%M:%S".parse().unwrap();

@@ -27,7 +27,10 @@ const MAX_ID_BYTES: usize = 256;
 
 /// A play that no session told of.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only described: `Fields` reads it, to name what is wrong with it")]
+#[expect(
+    dead_code,
+    reason = "only described: `Fields` reads it, to name what is wrong with it"
+)]
 #[schema(as = PlayEntry)]
 pub(super) struct Entry {
     /// Its id, so that a repeat is refused; made up without one.
@@ -52,7 +55,10 @@ pub(super) struct Entry {
 
 /// What a play should have said.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only described: `Fields` reads it, to name what is wrong with it")]
+#[expect(
+    dead_code,
+    reason = "only described: `Fields` reads it, to name what is wrong with it"
+)]
 #[schema(as = PlayCorrection)]
 pub(super) struct Correction {
     /// Seconds watched, as they are to count.
@@ -72,14 +78,20 @@ fn id(fields: &mut Fields, field: &'static str) -> Result<Option<String>, ApiErr
     if fits {
         return Ok(text);
     }
-    Err(ApiError::bad_request(field, format!("{field} is a text of 1 to 256 bytes")))
+    Err(ApiError::bad_request(
+        field,
+        format!("{field} is a text of 1 to 256 bytes"),
+    ))
 }
 
 fn seconds(fields: &mut Fields, least: i64) -> Result<i64, ApiError> {
     let usage = "a whole number of seconds up to 1000000000";
     let seconds: i64 = required("seconds", fields.take("seconds", usage)?)?;
     if !(least..=MAX_SECONDS).contains(&seconds) {
-        return Err(ApiError::bad_request("seconds", format!("seconds must be {usage}, from {least} on")));
+        return Err(ApiError::bad_request(
+            "seconds",
+            format!("seconds must be {usage}, from {least} on"),
+        ));
     }
     Ok(seconds)
 }
@@ -148,8 +160,8 @@ pub(super) async fn create(
     let started = humantime::parse_rfc3339(&started_at)
         .ok()
         .and_then(|at| i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok());
-    let started_at =
-        started.ok_or_else(|| ApiError::bad_request("started_at", "started_at must be as 2019-03-01T12:00:00Z"))?;
+    let started_at = started
+        .ok_or_else(|| ApiError::bad_request("started_at", "started_at must be as 2019-03-01T12:00:00Z"))?;
     let row = ByHand {
         tenant: &tenant,
         id: id(&mut fields, "id")?.unwrap_or_else(fresh),
@@ -197,7 +209,9 @@ pub(super) async fn correct(
     let Path(id) = path.map_err(|_| unknown())?;
     let mut fields = Fields::read(request, context.peer.deadline).await?;
     let seconds = seconds(&mut fields, 0)?;
-    let play = desk.make_count(&tenant, &id, seconds, "adjustment", &claims.account).await?;
+    let play = desk
+        .make_count(&tenant, &id, seconds, "adjustment", &claims.account)
+        .await?;
     Ok(Json(play).into_response())
 }
 
@@ -224,7 +238,8 @@ pub(super) async fn delete(
     let Query(query) = query.map_err(bad_query)?;
     let tenant = tenant_of(&claims, query.tenant.as_deref())?;
     let Path(id) = path.map_err(|_| unknown())?;
-    desk.make_count(&tenant, &id, 0, "reversal", &claims.account).await?;
+    desk.make_count(&tenant, &id, 0, "reversal", &claims.account)
+        .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

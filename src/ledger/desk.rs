@@ -109,7 +109,10 @@ impl Desk {
         self.api.check_origin(&parts)?;
         let claims = self.api.authenticate(&parts, context).await?;
         if !scopes.iter().any(|scope| claims.scopes.has(*scope)) {
-            return Err(ApiError::forbidden("scope_forbidden", "the token's scope does not allow this"));
+            return Err(ApiError::forbidden(
+                "scope_forbidden",
+                "the token's scope does not allow this",
+            ));
         }
         Ok((claims, Request::from_parts(parts, body)))
     }
@@ -117,7 +120,11 @@ impl Desk {
     /// A place for long work.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            ApiError::unavailable("busy", "as many reports and imports are under way as may be", RETRY_BUSY)
+            ApiError::unavailable(
+                "busy",
+                "as many reports and imports are under way as may be",
+                RETRY_BUSY,
+            )
         })
     }
 }
@@ -126,8 +133,15 @@ impl Desk {
 pub(super) fn tenant_of(claims: &Claims, asked: Option<&str>) -> Result<String, ApiError> {
     match asked {
         None => Ok(claims.tenant.to_string()),
-        Some(tenant) if !is_tenant(tenant) => Err(ApiError::bad_request("tenant", "no such name of a tenant")),
-        Some(tenant) if *tenant == *claims.tenant || claims.scopes.has(Scope::Operator) => Ok(tenant.to_owned()),
-        Some(_) => Err(ApiError::forbidden("tenant_forbidden", "the token is for another tenant")),
+        Some(tenant) if !is_tenant(tenant) => {
+            Err(ApiError::bad_request("tenant", "no such name of a tenant"))
+        }
+        Some(tenant) if *tenant == *claims.tenant || claims.scopes.has(Scope::Operator) => {
+            Ok(tenant.to_owned())
+        }
+        Some(_) => Err(ApiError::forbidden(
+            "tenant_forbidden",
+            "the token is for another tenant",
+        )),
     }
 }

@@ -55,17 +55,29 @@ struct Export {
 
 impl Export {
     async fn part(&mut self) -> Result<Option<Bytes>, DbError> {
-        let Some((at, id)) = self.after.take() else { return Ok(None) };
+        let Some((at, id)) = self.after.take() else {
+            return Ok(None);
+        };
         let mut sql = Sql::new("SELECT ");
-        sql.push(COLUMNS).push(", p.started_at FROM plays p WHERE p.tenant = ");
-        sql.bind(self.tenant.clone()).push(" AND p.started_at >= ").bind(at);
+        sql.push(COLUMNS)
+            .push(", p.started_at FROM plays p WHERE p.tenant = ");
+        sql.bind(self.tenant.clone())
+            .push(" AND p.started_at >= ")
+            .bind(at);
         sql.push(" AND p.started_at < ").bind(self.to.start_ms());
-        sql.push(" AND (p.started_at > ").bind(at).push(" OR p.id > ").bind(id);
+        sql.push(" AND (p.started_at > ")
+            .bind(at)
+            .push(" OR p.id > ")
+            .bind(id);
         sql.push(") ORDER BY p.started_at, p.id LIMIT ").bind(PART);
         let patience = self.desk.settings.report_timeout;
         let db = self.desk.api.db.as_ref().ok_or(DbError::Away)?;
         let rows = db.connect_for(patience).await?.fetch_all(sql.query()).await?;
-        let mut sheet = if self.titled { Sheet::part() } else { Sheet::new(&TITLES) };
+        let mut sheet = if self.titled {
+            Sheet::part()
+        } else {
+            Sheet::new(&TITLES)
+        };
         self.titled = true;
         for row in &rows {
             let play = Play::of(row);
@@ -79,8 +91,24 @@ impl Export {
 }
 
 const TITLES: [&str; 18] = [
-    "id", "kind", "corrects", "user", "content", "region", "started_at", "ended_at", "seconds", "counted", "device",
-    "device_name", "device_class", "plan", "position_ms", "code", "recorded_at", "recorded_by",
+    "id",
+    "kind",
+    "corrects",
+    "user",
+    "content",
+    "region",
+    "started_at",
+    "ended_at",
+    "seconds",
+    "counted",
+    "device",
+    "device_name",
+    "device_class",
+    "plan",
+    "position_ms",
+    "code",
+    "recorded_at",
+    "recorded_by",
 ];
 
 fn write(sheet: &mut Sheet, play: &Play) {
@@ -88,12 +116,17 @@ fn write(sheet: &mut Sheet, play: &Play) {
     sheet.text(&play.id).text(&play.kind).text(&text(&play.corrects));
     sheet.text(&play.user).text(&play.content).text(&play.region);
     sheet.number(&play.started_at).number(text(&play.ended_at));
-    sheet.number(play.seconds.to_string()).number(play.counted.to_string());
+    sheet
+        .number(play.seconds.to_string())
+        .number(play.counted.to_string());
     for field in [&play.device, &play.device_name, &play.device_class, &play.plan] {
         sheet.text(&text(field));
     }
     sheet.number(play.position_ms.map(|ms| ms.to_string()).unwrap_or_default());
-    sheet.text(&text(&play.code)).number(&play.recorded_at).text(&text(&play.recorded_by));
+    sheet
+        .text(&text(&play.code))
+        .number(&play.recorded_at)
+        .text(&text(&play.recorded_by));
     sheet.end();
 }
 
@@ -132,7 +165,9 @@ pub(super) async fn export(
         Ok::<_, DbError>(part.map(|part| (part, export)))
     });
     let first = futures_util::stream::iter([Ok(first)]);
-    Ok(spreadsheet(Body::from_stream(futures_util::StreamExt::chain(first, rest))))
+    Ok(spreadsheet(Body::from_stream(futures_util::StreamExt::chain(
+        first, rest,
+    ))))
 }
 
 fn desk_is_there(export: &Export) -> Result<(), ApiError> {

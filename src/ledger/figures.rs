@@ -112,7 +112,9 @@ pub async fn figures(
         Model::UserCentric => user_centric(work, question, terms, &fees, &mut figures).await?,
     }
     figures.seconds.retain(|_, seconds| *seconds > 0);
-    figures.cents.retain(|share, cents| *cents > 0 || figures.seconds.contains_key(share));
+    figures
+        .cents
+        .retain(|share, cents| *cents > 0 || figures.seconds.contains_key(share));
     for (share, cents) in &mut figures.cents {
         if matches!(share, Share::Label(_)) && *cents < i128::from(terms.floor) {
             figures.unallocated += std::mem::take(cents);
@@ -203,7 +205,11 @@ fn push_period(sql: &mut Sql, question: &Question) {
 /// Who pays in another currency counts there.
 fn push_payers(sql: &mut Sql, question: &Question, terms: &Terms) {
     let home = question.currency == terms.home;
-    sql.push(if home { " AND NOT EXISTS (" } else { " AND EXISTS (" });
+    sql.push(if home {
+        " AND NOT EXISTS ("
+    } else {
+        " AND EXISTS ("
+    });
     sql.push("SELECT 1 FROM subscribers s WHERE s.tenant = ")
         .bind(question.tenant.clone())
         .push(" AND s.user_id = p.user_id AND s.currency ")
@@ -319,17 +325,11 @@ impl Splitting {
     }
 }
 
-async fn strangers(
-    work: &mut Work,
-    question: &Question,
-    terms: &Terms,
-    fees: &Fees,
-) -> Result<i64, DbError> {
+async fn strangers(work: &mut Work, question: &Question, terms: &Terms, fees: &Fees) -> Result<i64, DbError> {
     if question.currency != terms.home && fees.foreigners > 0 {
         return Ok(0);
     }
-    let mut sql =
-        Sql::new("SELECT CAST(count(*) AS BIGINT) FROM (SELECT DISTINCT user_id FROM plays WHERE ");
+    let mut sql = Sql::new("SELECT CAST(count(*) AS BIGINT) FROM (SELECT DISTINCT user_id FROM plays WHERE ");
     push_period(&mut sql, question);
     sql.push(") u WHERE NOT EXISTS (SELECT 1 FROM subscribers s WHERE s.user_id = u.user_id AND s.tenant = ")
         .bind(question.tenant.clone())

@@ -178,7 +178,9 @@ impl<R: Read> Run<'_, R> {
     ) -> Result<BTreeMap<String, T>, ImportError> {
         let mut batch = BTreeMap::new();
         while batch.len() < BATCH {
-            let Some((key, row)) = self.next(&parse)? else { break };
+            let Some((key, row)) = self.next(&parse)? else {
+                break;
+            };
             if batch.insert(key, row).is_some() {
                 self.counts.already += 1;
             }

@@ -70,5 +70,10 @@ pub(super) async fn fingerprint(
         line(json!(["play", id, user, content, region, at, seconds]));
     })
     .await?;
-    Ok(hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash
+        .finish()
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

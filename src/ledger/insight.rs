@@ -85,8 +85,14 @@ struct Scope {
 }
 
 impl Scope {
-    fn of(claims: &Claims, tenant: Option<&str>, from: Option<&str>, to: Option<&str>) -> Result<Self, ApiError> {
-        let bound = |field, text: Option<&str>| text.map(|text| day(field, text).map(Day::start_ms)).transpose();
+    fn of(
+        claims: &Claims,
+        tenant: Option<&str>,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let bound =
+            |field, text: Option<&str>| text.map(|text| day(field, text).map(Day::start_ms)).transpose();
         Ok(Self {
             tenant: tenant_of(claims, tenant)?,
             user: None,
@@ -107,10 +113,13 @@ impl Scope {
     /// Seconds by `what`, which is a column of plays `p` or labels `l`.
     async fn by(&self, work: &mut Work, what: &'static str) -> Result<Vec<Watched>, ApiError> {
         let mut sql = Sql::new("SELECT name, seconds FROM (SELECT ");
-        sql.push(what).push(" AS name, CAST(sum(p.seconds) AS BIGINT) AS seconds FROM plays p LEFT JOIN ");
-        sql.push(LABELS).push(" l ON l.tenant = p.tenant AND l.id = p.content");
+        sql.push(what)
+            .push(" AS name, CAST(sum(p.seconds) AS BIGINT) AS seconds FROM plays p LEFT JOIN ");
+        sql.push(LABELS)
+            .push(" l ON l.tenant = p.tenant AND l.id = p.content");
         self.filter(&mut sql);
-        sql.push(" GROUP BY 1) s WHERE seconds > 0 ORDER BY seconds DESC, name LIMIT ").bind(MOST);
+        sql.push(" GROUP BY 1) s WHERE seconds > 0 ORDER BY seconds DESC, name LIMIT ")
+            .bind(MOST);
         let rows = work.fetch_all(sql.query()).await?;
         let watched = rows.iter().map(|row| Watched {
             name: row.get(0),
@@ -145,12 +154,20 @@ pub(super) async fn user(
     if id.contains('\0') {
         return Err(unknown());
     }
-    let mut scope = Scope::of(&claims, query.tenant.as_deref(), query.from.as_deref(), query.to.as_deref())?;
+    let mut scope = Scope::of(
+        &claims,
+        query.tenant.as_deref(),
+        query.from.as_deref(),
+        query.to.as_deref(),
+    )?;
     scope.user = Some(id.clone());
     let mut work = desk.db()?.connect().await?;
     let mut sql = Sql::new("SELECT 1 FROM subscribers WHERE tenant = ");
-    sql.bind(scope.tenant.clone()).push(" AND user_id = ").bind(id.clone());
-    sql.push(" UNION SELECT 1 FROM plays WHERE tenant = ").bind(scope.tenant.clone());
+    sql.bind(scope.tenant.clone())
+        .push(" AND user_id = ")
+        .bind(id.clone());
+    sql.push(" UNION SELECT 1 FROM plays WHERE tenant = ")
+        .bind(scope.tenant.clone());
     sql.push(" AND user_id = ").bind(id.clone()).push(" LIMIT 1");
     if work.fetch_optional(sql.query()).await?.is_none() {
         return Err(unknown());
@@ -224,7 +241,8 @@ pub(super) async fn usage(
     let Query(query) = query.map_err(bad_query)?;
     let tenant = tenant_of(&claims, query.tenant.as_deref())?;
     let bad = |message| ApiError::bad_request("from", message);
-    let from = humantime::parse_rfc3339(&query.from).map_err(|_| bad("from must be as 2019-03-01T12:00:00Z"))?;
+    let from =
+        humantime::parse_rfc3339(&query.from).map_err(|_| bad("from must be as 2019-03-01T12:00:00Z"))?;
     let now = SystemTime::now();
     if from > now {
         return Err(bad("from is in the future"));
@@ -236,19 +254,29 @@ pub(super) async fn usage(
     let (from, now) = (ms(from), ms(now));
     let longest = i64::try_from(LONGEST_PLAY.as_millis()).unwrap_or(i64::MAX);
     let mut sql = Sql::new("SELECT coalesce(l.label, ''), p.content, CAST(sum(CASE WHEN p.ended_at - ");
-    sql.bind(from).push(" < p.seconds * 1000 THEN (p.ended_at - ").bind(from);
-    sql.push(") / 1000 ELSE p.seconds END) AS BIGINT) FROM plays p LEFT JOIN ").push(LABELS);
-    sql.push(" l ON l.tenant = p.tenant AND l.id = p.content WHERE p.tenant = ").bind(tenant);
-    sql.push(" AND p.started_at >= ").bind(from.saturating_sub(longest));
+    sql.bind(from)
+        .push(" < p.seconds * 1000 THEN (p.ended_at - ")
+        .bind(from);
+    sql.push(") / 1000 ELSE p.seconds END) AS BIGINT) FROM plays p LEFT JOIN ")
+        .push(LABELS);
+    sql.push(" l ON l.tenant = p.tenant AND l.id = p.content WHERE p.tenant = ")
+        .bind(tenant);
+    sql.push(" AND p.started_at >= ")
+        .bind(from.saturating_sub(longest));
     sql.push(" AND coalesce(p.ended_at, p.started_at) >= ").bind(from);
     sql.push(" GROUP BY 1, 2");
     let _place = desk.place()?;
     let mut work = desk.db()?.connect_for(desk.settings.report_timeout).await?;
-    let (mut labels, mut top) = (std::collections::BTreeMap::<String, i64>::new(), None::<(i64, String)>);
+    let (mut labels, mut top) = (
+        std::collections::BTreeMap::<String, i64>::new(),
+        None::<(i64, String)>,
+    );
     work.each(sql.query(), |row| {
         let (label, content, seconds): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
         *labels.entry(label).or_default() += seconds;
-        let leads = top.as_ref().is_none_or(|(most, name)| (seconds, name) > (*most, &content));
+        let leads = top
+            .as_ref()
+            .is_none_or(|(most, name)| (seconds, name) > (*most, &content));
         if seconds > 0 && leads {
             top = Some((seconds, content));
         }
@@ -334,20 +362,33 @@ pub(super) async fn audience(
         "region" => "p.region",
         "device_class" => "coalesce(p.device_class, '')",
         "hour" => "CAST((p.started_at / 3600000) % 24 AS TEXT)",
-        _ => return Err(ApiError::bad_request("by", "by is content, label, region, device_class or hour")),
+        _ => {
+            return Err(ApiError::bad_request(
+                "by",
+                "by is content, label, region, device_class or hour",
+            ));
+        }
     };
-    let scope = Scope::of(&claims, query.tenant.as_deref(), query.from.as_deref(), query.to.as_deref())?;
-    let mut sql = Sql::new("SELECT name, plays, users, seconds, CAST(count(*) OVER () AS BIGINT) FROM (SELECT ");
+    let scope = Scope::of(
+        &claims,
+        query.tenant.as_deref(),
+        query.from.as_deref(),
+        query.to.as_deref(),
+    )?;
+    let mut sql =
+        Sql::new("SELECT name, plays, users, seconds, CAST(count(*) OVER () AS BIGINT) FROM (SELECT ");
     sql.push(by).push(
         " AS name, CAST(sum(CASE WHEN p.corrects IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS plays, \
          CAST(count(DISTINCT p.user_id) AS BIGINT) AS users, CAST(sum(p.seconds) AS BIGINT) AS seconds \
          FROM plays p LEFT JOIN ",
     );
-    sql.push(LABELS).push(" l ON l.tenant = p.tenant AND l.id = p.content");
+    sql.push(LABELS)
+        .push(" l ON l.tenant = p.tenant AND l.id = p.content");
     scope.filter(&mut sql);
     let (start, limit) = page.span();
     let bounded = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    sql.push(" GROUP BY 1) s ORDER BY seconds DESC, name LIMIT ").bind(bounded(limit));
+    sql.push(" GROUP BY 1) s ORDER BY seconds DESC, name LIMIT ")
+        .bind(bounded(limit));
     sql.push(" OFFSET ").bind(bounded(start));
     let _place = desk.place()?;
     let mut work = desk.db()?.connect_for(desk.settings.report_timeout).await?;
@@ -400,7 +441,12 @@ pub(super) async fn anomalies(
     let (claims, _) = desk.staff(&context, request).await?;
     let Query(query) = query.map_err(bad_query)?;
     let page = List::new(query.page, query.limit)?;
-    let scope = Scope::of(&claims, query.tenant.as_deref(), query.from.as_deref(), query.to.as_deref())?;
+    let scope = Scope::of(
+        &claims,
+        query.tenant.as_deref(),
+        query.from.as_deref(),
+        query.to.as_deref(),
+    )?;
     let of_day = i64::from(desk.slots) * DAY_SECONDS;
     let mut sql = Sql::new(
         "SELECT kind, user_id, day, play, seconds, CAST(count(*) OVER () AS BIGINT) FROM (SELECT 'row' AS kind, \
@@ -408,16 +454,19 @@ pub(super) async fn anomalies(
          CAST(sum(p.seconds) AS BIGINT) AS seconds FROM plays p",
     );
     scope.filter(&mut sql);
-    sql.push(" GROUP BY coalesce(p.corrects, p.id) HAVING sum(p.seconds) > ").bind(DAY_SECONDS);
+    sql.push(" GROUP BY coalesce(p.corrects, p.id) HAVING sum(p.seconds) > ")
+        .bind(DAY_SECONDS);
     sql.push(
         " UNION ALL SELECT 'account_day' AS kind, p.user_id, p.started_at / 86400000 AS day, NULL AS play, \
          CAST(sum(p.seconds) AS BIGINT) AS seconds FROM plays p",
     );
     scope.filter(&mut sql);
-    sql.push(" GROUP BY p.user_id, p.started_at / 86400000 HAVING sum(p.seconds) > ").bind(of_day);
+    sql.push(" GROUP BY p.user_id, p.started_at / 86400000 HAVING sum(p.seconds) > ")
+        .bind(of_day);
     let (start, limit) = page.span();
     let bounded = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    sql.push(") a ORDER BY seconds DESC, user_id, day, play LIMIT ").bind(bounded(limit));
+    sql.push(") a ORDER BY seconds DESC, user_id, day, play LIMIT ")
+        .bind(bounded(limit));
     sql.push(" OFFSET ").bind(bounded(start));
     let _place = desk.place()?;
     let mut work = desk.db()?.connect_for(desk.settings.report_timeout).await?;

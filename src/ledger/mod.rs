@@ -66,7 +66,11 @@ impl Ledger {
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let settings = &config.ledger;
-        let bound = if memory.is_some() { settings.journal } else { config.redis.events };
+        let bound = if memory.is_some() {
+            settings.journal
+        } else {
+            config.redis.events
+        };
         let diary = memory.map(|(store, facts)| {
             let file = config.data.dir.join(DIARY_FILE);
             Writer::start(file, settings.checkpoint, store, facts, READER).map(Arc::new)

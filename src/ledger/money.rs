@@ -10,7 +10,8 @@ pub const WHOLE: u32 = 10_000;
 
 /// ISO 4217 currencies (list one, 2024) whose minor unit is not a hundredth.
 const NO_MINOR: [&str; 16] = [
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF",
+    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF",
+    "XOF",
 ];
 const THOUSANDTHS: [&str; 7] = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"];
 
@@ -84,7 +85,11 @@ impl Currency {
         }
         let (whole, part) = text.split_once(mark).unwrap_or((text, ""));
         let is_number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || !is_number(whole) || !is_number(part) || (part.is_empty() && text.contains(mark)) {
+        if whole.is_empty()
+            || !is_number(whole)
+            || !is_number(part)
+            || (part.is_empty() && text.contains(mark))
+        {
             return Err(BadAmount::Form);
         }
         let decimals = self.decimals() as usize;
@@ -178,7 +183,13 @@ mod tests {
     #[test]
     fn amounts_are_written_with_their_decimals() {
         let euro = euro();
-        for (minor, text) in [(0, "0.00"), (5, "0.05"), (735, "7.35"), (-5, "-0.05"), (1_000_000, "10000.00")] {
+        for (minor, text) in [
+            (0, "0.00"),
+            (5, "0.05"),
+            (735, "7.35"),
+            (-5, "-0.05"),
+            (1_000_000, "10000.00"),
+        ] {
             assert_eq!(euro.write(minor), text);
             assert_eq!(euro.parse_amount(text), minor);
         }

@@ -145,7 +145,11 @@ pub(super) struct PlaysQuery {
     #[param(nullable = false)]
     q: Option<String>,
     /// `started_at`, `recorded_at`, `seconds`, `user` or `content`, with `-` before it for descending.
-    #[param(nullable = false, pattern = "^-?(started_at|recorded_at|seconds|user|content)$", default = "-started_at")]
+    #[param(
+        nullable = false,
+        pattern = "^-?(started_at|recorded_at|seconds|user|content)$",
+        default = "-started_at"
+    )]
     sort: Option<String>,
     /// Which members of the items, with commas between; `id` always comes.
     #[param(nullable = false)]
@@ -194,7 +198,8 @@ impl PlaysQuery {
             sql.push(" AND p.region = ").bind(region(text)?);
         }
         if let Some(from) = &self.from {
-            sql.push(" AND p.started_at >= ").bind(day("from", from)?.start_ms());
+            sql.push(" AND p.started_at >= ")
+                .bind(day("from", from)?.start_ms());
         }
         if let Some(to) = &self.to {
             sql.push(" AND p.started_at < ").bind(day("to", to)?.start_ms());
@@ -203,7 +208,9 @@ impl PlaysQuery {
             let pattern = containing(part);
             sql.push(" AND (p.user_id LIKE ").bind(pattern.clone());
             sql.push(" ESCAPE '\\' OR p.content LIKE ").bind(pattern.clone());
-            sql.push(" ESCAPE '\\' OR p.device LIKE ").bind(pattern).push(" ESCAPE '\\')");
+            sql.push(" ESCAPE '\\' OR p.device LIKE ")
+                .bind(pattern)
+                .push(" ESCAPE '\\')");
         }
         Ok(())
     }
@@ -256,7 +263,10 @@ pub(super) async fn list(
     let mut work = desk.db()?.connect().await?;
     let total: i64 = work.fetch_one(count.query()).await?.get(0);
     let rows = work.fetch_all(sql.query()).await?;
-    let items: Vec<_> = rows.iter().map(|row| only(json!(Play::of(row)), &fields)).collect();
+    let items: Vec<_> = rows
+        .iter()
+        .map(|row| only(json!(Play::of(row)), &fields))
+        .collect();
     Ok(Json(page.answer(items, usize::try_from(total).unwrap_or_default())).into_response())
 }
 
@@ -310,7 +320,9 @@ pub(super) async fn find(
         return Ok(None);
     }
     let mut sql = Sql::new("SELECT ");
-    sql.push(COLUMNS).push(" FROM plays p WHERE p.tenant = ").bind(tenant.to_owned());
+    sql.push(COLUMNS)
+        .push(" FROM plays p WHERE p.tenant = ")
+        .bind(tenant.to_owned());
     sql.push(" AND p.id = ").bind(id.to_owned());
     let row = work.fetch_optional(sql.query()).await?;
     Ok(row.as_ref().map(Play::of))

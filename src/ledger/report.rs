@@ -147,7 +147,10 @@ impl Report {
         let mut lines: Vec<_> = rows
             .map(|row| line("label", &row.label, Some(row.seconds), &row.amount))
             .collect();
-        let parts = [("unlabelled", Some(&self.unlabelled)), ("outside_region", self.outside_region.as_ref())];
+        let parts = [
+            ("unlabelled", Some(&self.unlabelled)),
+            ("outside_region", self.outside_region.as_ref()),
+        ];
         for (kind, part) in parts {
             lines.extend(part.map(|part| line(kind, "", Some(part.seconds), &part.amount)));
         }
@@ -175,8 +178,14 @@ fn warnings(figures: &Figures) -> Vec<String> {
             warnings.push(format!("{count} {what}"));
         }
     };
-    warn(figures.strangers, "users who watched are no subscribers: their seconds count, and no fee");
-    warn(figures.foreigners, "subscribers pay in another currency: neither their fees nor their seconds are here");
+    warn(
+        figures.strangers,
+        "users who watched are no subscribers: their seconds count, and no fee",
+    );
+    warn(
+        figures.foreigners,
+        "subscribers pay in another currency: neither their fees nor their seconds are here",
+    );
     if figures.incomplete {
         warnings.push("tracks were watched whose metadata is missing: they count as unlabelled".to_owned());
     }

@@ -148,7 +148,10 @@ mod tests {
     }
 
     fn seconds(parts: &[(&str, i128)]) -> BTreeMap<Share, i128> {
-        parts.iter().map(|(name, seconds)| (label(name), *seconds)).collect()
+        parts
+            .iter()
+            .map(|(name, seconds)| (label(name), *seconds))
+            .collect()
     }
 
     fn amounts(cents: &Cents) -> Vec<i128> {
@@ -194,7 +197,10 @@ mod tests {
         .into();
         // Capitals come before small letters in bytes.
         assert_eq!(amounts(&split(2, &all)), [1, 1, 0, 0]);
-        let names: Vec<_> = split(1, &all).into_iter().filter(|(_, cents)| *cents == 1).collect();
+        let names: Vec<_> = split(1, &all)
+            .into_iter()
+            .filter(|(_, cents)| *cents == 1)
+            .collect();
         assert_eq!(names, [(label("Z"), 1)]);
     }
 

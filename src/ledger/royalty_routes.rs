@@ -61,14 +61,18 @@ pub(super) struct Asked<'a> {
 
 /// A day out of a request.
 pub(super) fn day(field: &'static str, text: &str) -> Result<Day, ApiError> {
-    text.parse().map_err(|problem| ApiError::bad_request(field, format!("{field} {problem}")))
+    text.parse()
+        .map_err(|problem| ApiError::bad_request(field, format!("{field} {problem}")))
 }
 
 /// A region as it is stored.
 pub(super) fn region(text: &str) -> Result<String, ApiError> {
     let region = text.trim().to_uppercase();
     if region.len() > 64 || region.contains('\0') {
-        return Err(ApiError::bad_request("region", "a region is a text of at most 64 bytes"));
+        return Err(ApiError::bad_request(
+            "region",
+            "a region is a text of at most 64 bytes",
+        ));
     }
     Ok(region)
 }
@@ -79,7 +83,10 @@ impl Asked<'_> {
             .ok_or_else(|| ApiError::bad_request("model", "model is pro_rata or user_centric"))?;
         let (from, to) = (day("from", self.from)?, day("to", self.to)?);
         if from >= to {
-            return Err(ApiError::bad_request("to", "to is the day after the last, and after from"));
+            return Err(ApiError::bad_request(
+                "to",
+                "to is the day after the last, and after from",
+            ));
         }
         let currency = match self.currency {
             Some(text) => Currency::parse(text)

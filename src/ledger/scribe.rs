@@ -143,13 +143,20 @@ impl Inner {
         let count = &self.metrics.ledger_plays_total;
         if batch.missed {
             count.inc("missed");
-            tracing::error!(bucket, "plays were lost before they were written: the database was away for too long");
+            tracing::error!(
+                bucket,
+                "plays were lost before they were written: the database was away for too long"
+            );
         }
         if (batch.length >= self.many) != bag.warned {
             bag.warned = !bag.warned;
             if bag.warned {
                 let held = batch.length;
-                tracing::warn!(bucket, held, "the journal of plays is half full: readers are away");
+                tracing::warn!(
+                    bucket,
+                    held,
+                    "the journal of plays is half full: readers are away"
+                );
             }
         }
         let Some(last) = batch.events.last() else {
@@ -160,7 +167,11 @@ impl Inner {
             events: last.id.clone(),
             refusals: batch.cursor.refusals,
         };
-        let records: Vec<Record> = batch.events.into_iter().filter_map(|entry| entry.record).collect();
+        let records: Vec<Record> = batch
+            .events
+            .into_iter()
+            .filter_map(|entry| entry.record)
+            .collect();
         match sessions::write(&self.db, &records, &self.region).await {
             Ok(written) => {
                 self.count(written);
@@ -241,7 +252,11 @@ impl Inner {
                 Ok(written) => {
                     self.count(written);
                     diary.settle();
-                    tracing::info!(plays = left.len(), new = written.written, "plays of the process before are written");
+                    tracing::info!(
+                        plays = left.len(),
+                        new = written.written,
+                        "plays of the process before are written"
+                    );
                     return;
                 }
                 Err(error) => sleep(self.failed(&error, &mut bag)).await,

@@ -83,11 +83,23 @@ async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, D
         }
         let row = Row::of(record);
         let account = &record.account;
-        let texts = [&account.tenant, &*record.session, &account.account, &record.content, &record.device].map(clean);
+        let texts = [
+            &account.tenant,
+            &*record.session,
+            &account.account,
+            &record.content,
+            &record.device,
+        ]
+        .map(clean);
         sql.push(", 'session', ").bind_all(texts).push(", ");
-        let more = [record.device_name.as_deref(), record.device_class.as_deref(), row.code];
+        let more = [
+            record.device_name.as_deref(),
+            record.device_class.as_deref(),
+            row.code,
+        ];
         sql.bind_all(more.map(|text| text.map(clean))).push(", ");
-        sql.bind_all([row.started_at, row.ended_at, row.seconds, row.position_ms]).push(")");
+        sql.bind_all([row.started_at, row.ended_at, row.seconds, row.position_ms])
+            .push(")");
     }
     sql.push(" ON CONFLICT (tenant, id) DO NOTHING");
     let mut work = db.begin_for(PATIENCE).await?;

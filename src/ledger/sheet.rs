@@ -15,7 +15,9 @@ impl Sheet {
     #[must_use]
     pub(super) fn new(titles: &[&str]) -> Self {
         let mut sheet = Self::part();
-        titles.iter().for_each(|title| sheet.row.push_field(title.as_bytes()));
+        titles
+            .iter()
+            .for_each(|title| sheet.row.push_field(title.as_bytes()));
         sheet.end();
         sheet
     }
@@ -31,7 +33,9 @@ impl Sheet {
 
     /// A field that somebody chose. What could begin a formula gets an apostrophe before it (OWASP, "CSV Injection").
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
-        if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{FF1D}', '\u{FF0B}', '\u{FF0D}', '\u{FF20}']) {
+        if text.starts_with([
+            '=', '+', '-', '@', '\t', '\r', '\n', '\u{FF1D}', '\u{FF0B}', '\u{FF0D}', '\u{FF20}',
+        ]) {
             self.row.push_field(format!("'{text}").as_bytes());
         } else {
             self.row.push_field(text.as_bytes());

@@ -39,7 +39,10 @@ const TRIES: u32 = 3;
 
 /// What is to be frozen.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only described: `Fields` reads it, to name what is wrong with it")]
+#[expect(
+    dead_code,
+    reason = "only described: `Fields` reads it, to name what is wrong with it"
+)]
 #[schema(as = RoyaltyFreeze)]
 pub(super) struct Freeze {
     /// The first day.
@@ -81,7 +84,8 @@ pub(super) struct Statement {
     created_by: String,
 }
 
-const COLUMNS: &str = "SELECT id, revision, report, difference, inputs, created_at, created_by FROM statements WHERE tenant = ";
+const COLUMNS: &str =
+    "SELECT id, revision, report, difference, inputs, created_at, created_by FROM statements WHERE tenant = ";
 
 impl Statement {
     fn of(row: &AnyRow) -> Result<Self, ApiError> {
@@ -91,7 +95,10 @@ impl Statement {
             id: row.get(0),
             revision: row.get(1),
             report: serde_json::from_str(&row.get::<String, _>(2)).map_err(broken)?,
-            difference: difference.map(|text| serde_json::from_str(&text)).transpose().map_err(broken)?,
+            difference: difference
+                .map(|text| serde_json::from_str(&text))
+                .transpose()
+                .map_err(broken)?,
             inputs: row.get(4),
             created_at: time(row.get(5)),
             created_by: row.get(6),
@@ -145,7 +152,11 @@ pub(super) async fn freeze(
             return Ok((status, Json(statement)).into_response());
         }
     }
-    Err(ApiError::unavailable("busy", "rows of the ledger change just now", 5))
+    Err(ApiError::unavailable(
+        "busy",
+        "rows of the ledger change just now",
+        5,
+    ))
 }
 
 impl Desk {
@@ -171,10 +182,13 @@ impl Desk {
             return Ok(None);
         }
         let mut sql = Sql::new(COLUMNS);
-        sql.bind(question.tenant.clone()).push(" AND model = ").bind(model.name());
+        sql.bind(question.tenant.clone())
+            .push(" AND model = ")
+            .bind(model.name());
         sql.push(" AND first_day = ").bind(report.from.clone());
         sql.push(" AND end_day = ").bind(report.to.clone());
-        sql.push(" AND region = ").bind(question.region.clone().unwrap_or_default());
+        sql.push(" AND region = ")
+            .bind(question.region.clone().unwrap_or_default());
         sql.push(" AND currency = ").bind(report.currency.clone());
         sql.push(" ORDER BY revision DESC LIMIT 1");
         let before = work.fetch_optional(sql.query()).await?;
@@ -188,7 +202,9 @@ impl Desk {
         let statement = Statement {
             id: format!("{:024x}", u128::from_be_bytes(random()) >> 32),
             revision: before.as_ref().map_or(0, |before| before.revision + 1),
-            difference: before.as_ref().map(|before| difference(&before.report, &report, &question.currency)),
+            difference: before
+                .as_ref()
+                .map(|before| difference(&before.report, &report, &question.currency)),
             inputs,
             created_at: String::new(),
             created_by: by.to_owned(),
@@ -208,7 +224,10 @@ impl Desk {
     ) -> Result<(), ApiError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let difference = statement.difference.as_ref().map(|difference| serde_json::json!(difference).to_string());
+        let difference = statement
+            .difference
+            .as_ref()
+            .map(|difference| serde_json::json!(difference).to_string());
         let mut sql = Sql::new(
             "INSERT INTO statements (tenant, id, model, first_day, end_day, region, currency, report, inputs, created_by, \
              difference, revision, created_at) VALUES (",
@@ -250,12 +269,19 @@ fn difference(before: &Report, after: &Report, currency: &Currency) -> BTreeMap<
         *changed.entry(name).or_default() -= amount;
     }
     changed.retain(|_, amount| *amount != 0);
-    changed.into_iter().map(|(name, amount)| (name, currency.write(amount))).collect()
+    changed
+        .into_iter()
+        .map(|(name, amount)| (name, currency.write(amount)))
+        .collect()
 }
 
 fn amounts(report: &Report, currency: &Currency) -> BTreeMap<String, i128> {
     let lines = report.lines().into_iter().map(|[kind, label, _, amount]| {
-        let name = if kind == "label" { label } else { format!("({kind})") };
+        let name = if kind == "label" {
+            label
+        } else {
+            format!("({kind})")
+        };
         (name, currency.parse_amount(&amount))
     });
     lines.collect()
@@ -287,7 +313,9 @@ pub(super) async fn list(
     count.bind(tenant.clone());
     let total: i64 = work.fetch_one(count.query()).await?.get(0);
     let mut sql = Sql::new(COLUMNS);
-    sql.bind(tenant).push(" ORDER BY created_at DESC, id LIMIT ").bind(bounded(limit));
+    sql.bind(tenant)
+        .push(" ORDER BY created_at DESC, id LIMIT ")
+        .bind(bounded(limit));
     sql.push(" OFFSET ").bind(bounded(start));
     let rows = work.fetch_all(sql.query()).await?;
     let items: Vec<_> = rows.iter().map(Statement::of).collect::<Result<_, _>>()?;

@@ -112,7 +112,10 @@ pub(super) async fn import(
         _ => return Err(unknown()),
     };
     let format = format(&query)?;
-    let kind_of = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind_of = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     let media_type = kind_of.and_then(|kind| kind.split(';').next()).map(str::trim);
     if !media_type.is_some_and(|kind| kind.eq_ignore_ascii_case("text/csv")) {
         let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
@@ -127,7 +130,9 @@ pub(super) async fn import(
         let (_place, mut upload) = (place, upload);
         runtime.block_on(async { run(&shared, &tenant, kind, &format, &mut upload).await })
     });
-    let done = work.await.map_err(|_| ApiError::of_status(StatusCode::INTERNAL_SERVER_ERROR).unwrap_or_else(unknown))?;
+    let done = work
+        .await
+        .map_err(|_| ApiError::of_status(StatusCode::INTERNAL_SERVER_ERROR).unwrap_or_else(unknown))?;
     Ok(Json(done?).into_response())
 }
 
@@ -178,7 +183,12 @@ fn format(query: &ImportQuery) -> Result<Format, ApiError> {
         Some(";") => b';',
         Some("|") => b'|',
         Some("tab") => b'\t',
-        Some(_) => return Err(ApiError::bad_request("separator", "separator is one of , ; | and tab")),
+        Some(_) => {
+            return Err(ApiError::bad_request(
+                "separator",
+                "separator is one of , ; | and tab",
+            ));
+        }
     };
     let dates: Pattern = query
         .date_format
@@ -208,7 +218,12 @@ impl Upload {
     async fn take(dir: &FilePath, body: Body, most: u64) -> Result<Self, ApiError> {
         let path = dir.join(format!("upload-{:016x}", u64::from_ne_bytes(random())));
         let mut options = OpenOptions::new();
-        let file = options.create_new(true).read(true).write(true).mode(0o600).open(&path);
+        let file = options
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let mut upload = Self {
             file: file.map_err(disk)?,
             path,

@@ -51,7 +51,16 @@ impl Books {
     }
 
     fn report(&self, model: &str, options: &[&str]) -> String {
-        let mut arguments = vec!["report", "royalties", "--from", "2019-03-01", "--to", "2019-04-01", "--model", model];
+        let mut arguments = vec![
+            "report",
+            "royalties",
+            "--from",
+            "2019-03-01",
+            "--to",
+            "2019-04-01",
+            "--model",
+            model,
+        ];
         arguments.extend(options);
         let ran = self.run(&arguments);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -71,8 +80,13 @@ impl Books {
 
 fn counts(ran: &Ran) -> [u64; 4] {
     let number = |name: &str| {
-        let line = ran.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {}", ran.stdout)).parse().unwrap()
+        let line = ran
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {}", ran.stdout))
+            .parse()
+            .unwrap()
     };
     ["read", "taken", "already there", "rejected"].map(number)
 }
@@ -89,8 +103,14 @@ fn the_worked_example(books: &Books) {
     assert_eq!(counts(&books.import("users", USERS, &SEMICOLON)), [4, 4, 0, 0]);
     assert_eq!(counts(&books.import("plays", PLAYS, &SEMICOLON)), [9, 9, 0, 0]);
     let before = books.json("pro_rata", &[]);
-    assert_eq!((&before["incomplete"], &before["rows"]), (&json!(true), &json!([])));
-    assert_eq!(before["unlabelled"], json!({"seconds": 20_000, "amount": "36.76"}));
+    assert_eq!(
+        (&before["incomplete"], &before["rows"]),
+        (&json!(true), &json!([]))
+    );
+    assert_eq!(
+        before["unlabelled"],
+        json!({"seconds": 20_000, "amount": "36.76"})
+    );
     assert_eq!(counts(&books.import("tracks", TRACKS, &SEMICOLON)), [3, 3, 0, 0]);
     let rows = |amounts: [&str; 3]| {
         let [one, two, three] = amounts;
@@ -105,7 +125,12 @@ fn the_worked_example(books: &Books) {
     let nobody = json!({"users": 0, "amount": "0.00"});
     let rata = whole("pro_rata", "36.76", ["7.35", "16.54", "12.87"], nobody.clone());
     assert_eq!(books.json("pro_rata", &[]), rata);
-    let centric = whole("user_centric", "36.76", ["10.98", "12.59", "13.19"], nobody.clone());
+    let centric = whole(
+        "user_centric",
+        "36.76",
+        ["10.98", "12.59", "13.19"],
+        nobody.clone(),
+    );
     assert_eq!(books.json("user_centric", &[]), centric);
     let with_e = format!("{USERS}E;premium;7.99;web\n");
     assert_eq!(counts(&books.import("users", &with_e, &SEMICOLON)), [5, 1, 4, 0]);
@@ -117,19 +142,45 @@ fn the_worked_example(books: &Books) {
 
     // A region: the pool stays whole.
     let abroad = books.json("pro_rata", &["--region", "Be"]);
-    assert_eq!(abroad["rows"], json!([{"label": "L3", "seconds": 2000, "amount": "4.40"}]));
-    assert_eq!(abroad["outside_region"], json!({"seconds": 18_000, "amount": "39.55"}));
-    assert_eq!((&abroad["pool"], &abroad["region"]), (&json!("43.95"), &json!("BE")));
+    assert_eq!(
+        abroad["rows"],
+        json!([{"label": "L3", "seconds": 2000, "amount": "4.40"}])
+    );
+    assert_eq!(
+        abroad["outside_region"],
+        json!({"seconds": 18_000, "amount": "39.55"})
+    );
+    assert_eq!(
+        (&abroad["pool"], &abroad["region"]),
+        (&json!("43.95"), &json!("BE"))
+    );
 
     // Other forms of the same, and of nothing.
     let csv = books.report("pro_rata", &["--format", "csv"]);
-    assert!(csv.starts_with("kind,label,seconds,amount,currency\nlabel,L1,4000,8.79,EUR\n"), "{csv}");
+    assert!(
+        csv.starts_with("kind,label,seconds,amount,currency\nlabel,L1,4000,8.79,EUR\n"),
+        "{csv}"
+    );
     assert!(csv.ends_with("pool,,,43.95,EUR\n"), "{csv}");
     assert!(books.report("pro_rata", &[]).contains("L2"));
     let other = books.json("pro_rata", &["--tenant", "other"]);
-    assert_eq!((&other["pool"], &other["rows"]), (&json!("0.00"), &json!([])), "I7");
-    let empty = books.run(&["report", "royalties", "--from", "2019-05-01", "--to", "2019-06-01", "--model", "pro_rata",
-        "--format", "json"]);
+    assert_eq!(
+        (&other["pool"], &other["rows"]),
+        (&json!("0.00"), &json!([])),
+        "I7"
+    );
+    let empty = books.run(&[
+        "report",
+        "royalties",
+        "--from",
+        "2019-05-01",
+        "--to",
+        "2019-06-01",
+        "--model",
+        "pro_rata",
+        "--format",
+        "json",
+    ]);
     let empty: Value = serde_json::from_str(&empty.stdout).unwrap();
     assert_eq!(empty["unallocated"], json!({"users": 5, "amount": "43.95"}));
 }
@@ -137,22 +188,42 @@ fn the_worked_example(books: &Books) {
 fn again_and_in_any_order(books: &Books) {
     let mut text = "date,user_id,region,track id,seconds\n".to_owned();
     let mut rows: Vec<String> = (0..3000)
-        .map(|row| format!("2019-03-{:02},u{},NL,t{},{}\n", row % 28 + 1, row % 17, row % 13, row % 50 + 1))
+        .map(|row| {
+            format!(
+                "2019-03-{:02},u{},NL,t{},{}\n",
+                row % 28 + 1,
+                row % 17,
+                row % 13,
+                row % 50 + 1
+            )
+        })
         .collect();
     let equal = rows.len() - rows.iter().collect::<BTreeSet<_>>().len();
     rows.extend(std::iter::repeat_n("2019-03-01,same,NL,t1,5\n".to_owned(), 10));
     rows.iter().for_each(|row| text.push_str(row));
-    assert_eq!(counts(&books.import("plays", &text, &[])), [3010, 3010, 0, 0], "{equal} rows equal another");
+    assert_eq!(
+        counts(&books.import("plays", &text, &[])),
+        [3010, 3010, 0, 0],
+        "{equal} rows equal another"
+    );
     let first = books.report("user_centric", &["--format", "json"]);
     rows.reverse();
-    let reversed = format!("seconds,track_id,Region,user_id,more,date\n{}", rows.iter().fold(String::new(), |mut all, row| {
-        let fields: Vec<_> = row.trim().split(',').collect();
-        let [date, user, region, track, seconds] = fields[..] else { panic!("five") };
-        let _ = writeln!(all, "{seconds},{track},{region},{user},x,{date}");
-        all
-    }));
+    let reversed = format!(
+        "seconds,track_id,Region,user_id,more,date\n{}",
+        rows.iter().fold(String::new(), |mut all, row| {
+            let fields: Vec<_> = row.trim().split(',').collect();
+            let [date, user, region, track, seconds] = fields[..] else {
+                panic!("five")
+            };
+            let _ = writeln!(all, "{seconds},{track},{region},{user},x,{date}");
+            all
+        })
+    );
     assert_eq!(counts(&books.import("plays", &reversed, &[])), [3010, 0, 3010, 0]);
-    let eleven = format!("date,user_id,region,track id,seconds\n{}", "2019-03-01,same,NL,t1,5\n".repeat(11));
+    let eleven = format!(
+        "date,user_id,region,track id,seconds\n{}",
+        "2019-03-01,same,NL,t1,5\n".repeat(11)
+    );
     assert_eq!(counts(&books.import("plays", &eleven, &[])), [11, 1, 10, 0]);
     let more = books.json("user_centric", &[]);
     let before: Value = serde_json::from_str(&first).unwrap();
@@ -160,7 +231,10 @@ fn again_and_in_any_order(books: &Books) {
     assert_eq!(seconds(&more), seconds(&before) + 5);
     // Nobody of them pays.
     assert_eq!(more["pool"], "0.00");
-    assert!(more["warnings"][0].as_str().unwrap().starts_with("18 users"), "{more}");
+    assert!(
+        more["warnings"][0].as_str().unwrap().starts_with("18 users"),
+        "{more}"
+    );
 }
 
 fn ugly_rows_are_told_apart(books: &Books) {
@@ -184,19 +258,37 @@ fn ugly_rows_are_told_apart(books: &Books) {
         03/13/2019;a;NL;t;5\n04/03/2019;a;NL;t;1.5\n05/03/2019;a;;t;7\n";
     let ran = books.import("plays", plays, &["--separator", ";"]);
     assert_eq!(counts(&ran), [6, 0, 0, 6]);
-    assert!(ran.stderr.contains("--date-format seems to be missing"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("--date-format seems to be missing"),
+        "{}",
+        ran.stderr
+    );
     let ran = books.import("plays", plays, &["--separator", ";", "--date-format", "%d/%m/%Y"]);
     assert_eq!(counts(&ran), [6, 2, 0, 4]);
     assert!(!ran.stderr.contains("seems to be missing"));
     let rejects = books.rejects();
-    assert!(rejects.contains("3,seconds must be from 1") && rejects.contains("5,date is no date"), "{rejects}");
+    assert!(
+        rejects.contains("3,seconds must be from 1") && rejects.contains("5,date is no date"),
+        "{rejects}"
+    );
     let report = books.json("pro_rata", &["--region", "NL"]);
-    assert_eq!(report["unlabelled"]["seconds"], 100_000, "the first of March: {report}");
+    assert_eq!(
+        report["unlabelled"]["seconds"], 100_000,
+        "the first of March: {report}"
+    );
     assert_eq!(report["outside_region"]["seconds"], 7);
 
-    let fees = books.import("users", "user_id,product_type,fee,origin\nz,p,\"7,99\",web\n", &[]);
+    let fees = books.import(
+        "users",
+        "user_id,product_type,fee,origin\nz,p,\"7,99\",web\n",
+        &[],
+    );
     assert_eq!(counts(&fees), [1, 0, 0, 1]);
-    assert!(fees.stderr.contains("--decimal-comma seems to be missing"), "{}", fees.stderr);
+    assert!(
+        fees.stderr.contains("--decimal-comma seems to be missing"),
+        "{}",
+        fees.stderr
+    );
     books.place.write("file.csv", USERS);
     let wrong = books.run(&["import", "users", "file.csv"]);
     assert_eq!(wrong.code, 2);

@@ -105,9 +105,18 @@ async fn stop(mut player: Player) {
 /// Starts the gateway again in its directory, after it was killed.
 async fn again(node: &mut Node) {
     std::fs::remove_file(node.dir.join("data/addresses.json")).unwrap();
-    let log = std::fs::OpenOptions::new().append(true).open(node.dir.join("log")).unwrap();
+    let log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(node.dir.join("log"))
+        .unwrap();
     node.child = usher_in(&node.dir)
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
         .envs(USUAL.iter().copied())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -126,19 +135,29 @@ async fn sessions_of_a_single_node_become_rows() {
     let node = Place::new().start().await;
     let (mut watched, first) = start(&node, "ann", "tv").await;
     let (mut paused, _) = start(&node, "bob", "tv").await;
-    paused.say(json!({"type": "heartbeat", "position_ms": 7000, "state": "paused"})).await;
-    watched.say(json!({"type": "heartbeat", "position_ms": 4200, "state": "playing"})).await;
+    paused
+        .say(json!({"type": "heartbeat", "position_ms": 7000, "state": "paused"}))
+        .await;
+    watched
+        .say(json!({"type": "heartbeat", "position_ms": 4200, "state": "playing"}))
+        .await;
     tokio::time::sleep(Duration::from_millis(3200)).await;
     tokio::join!(stop(watched), stop(paused));
     let rows = Rows::of(&node.dir.join("data"), "").await;
     let rows = rows.become_many(2, SOON).await;
     let [ann, bob] = &rows[..] else { panic!("{rows:?}") };
-    assert_eq!((&*ann.user, &ann.id, &*ann.code, ann.position), ("ann", &first, "stopped", 4200));
+    assert_eq!(
+        (&*ann.user, &ann.id, &*ann.code, ann.position),
+        ("ann", &first, "stopped", 4200)
+    );
     assert!((3..=5).contains(&ann.seconds), "{ann:?}");
     assert_eq!((ann.class.as_deref(), bob.position), (Some("tv"), 7000));
     assert!(bob.seconds <= 1, "paused time is not watched: {bob:?}");
     assert!(node.metric("usher_ledger_lag_seconds").await < 5.0);
-    assert_eq!(node.metric("usher_ledger_plays_total{outcome=\"written\"}").await, 2.0);
+    assert_eq!(
+        node.metric("usher_ledger_plays_total{outcome=\"written\"}").await,
+        2.0
+    );
 }
 
 /// What plays when the process is killed is closed at the next start, with what it had watched by then; what ended is
@@ -160,7 +179,10 @@ async fn a_killed_single_node_loses_no_play() {
     let rows = Rows::of(&node.dir.join("data"), "").await;
     let found = rows.become_many(3, SOON).await;
     assert_eq!((&found[0].id, &*found[0].code), (&session, "lease_lost"));
-    assert!((4..=7).contains(&found[0].seconds), "not the time after the crash: {found:?}");
+    assert!(
+        (4..=7).contains(&found[0].seconds),
+        "not the time after the crash: {found:?}"
+    );
     assert_eq!((&*found[1].user, &*found[2].user), ("bob", "cy"));
     // And over: another crash adds nothing.
     kill(&mut node);
@@ -172,7 +194,9 @@ async fn a_killed_single_node_loses_no_play() {
 async fn held(redis: &Redis) -> usize {
     let mut sum = 0;
     for bucket in 0..32 {
-        let text = redis.ask(&["XLEN", &format!("{{usher:{bucket}}}:v1:events")]).await;
+        let text = redis
+            .ask(&["XLEN", &format!("{{usher:{bucket}}}:v1:events")])
+            .await;
         sum += redis::from_redis_value::<usize>(text).unwrap();
     }
     sum
@@ -201,11 +225,18 @@ async fn nodes_die_and_the_database_is_away_and_every_session_is_one_row() {
     play(&mut [&mut first, &mut second], 6).await;
     let watched = begun.elapsed().as_secs();
     tokio::join!(stop(first), stop(second));
-    until("a lag", async || (b.metric("usher_ledger_lag_seconds").await > 1.0).then_some(())).await;
+    until("a lag", async || {
+        (b.metric("usher_ledger_lag_seconds").await > 1.0).then_some(())
+    })
+    .await;
     postgres.restart().await;
     let found = rows.become_many(3, AFTER_A_DEATH).await;
     for row in &found {
-        let (least, most) = if row.id == lost { (died - 4, died + 1) } else { (watched, watched + 2) };
+        let (least, most) = if row.id == lost {
+            (died - 4, died + 1)
+        } else {
+            (watched, watched + 2)
+        };
         let seconds = u64::try_from(row.seconds).unwrap();
         assert!((least..=most).contains(&seconds), "{row:?}: {least} to {most}");
     }
@@ -246,5 +277,9 @@ async fn what_a_receiver_waits_for_is_kept() {
     .await;
     let (_, _, body) = node.admin_get("/v1/admin/webhooks", Some(&operator)).await;
     assert!(!body.contains("missed"), "{body}");
-    assert_eq!(node.metric("usher_webhook_deliveries_total{outcome=\"missed\"}").await, 0.0);
+    assert_eq!(
+        node.metric("usher_webhook_deliveries_total{outcome=\"missed\"}")
+            .await,
+        0.0
+    );
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::id::AccountKey;
 
 use super::super::journal::{
-    Batch, Cursor, DeadLetter, Done, Entry, Happened, Journal, Play, Record, Refusal, Report, Standing,
-    FORGOTTEN, TURN_LEASE, Turn, Turned,
+    Batch, Cursor, DeadLetter, Done, Entry, FORGOTTEN, Happened, Journal, Play, Record, Refusal, Report,
+    Standing, TURN_LEASE, Turn, Turned,
 };
 use super::super::model::Millis;
 use super::super::store::StoreError;

@@ -29,17 +29,25 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
     let (place, width, dates) = (run.place, header.width(), &run.format.dates);
     let parse = |row: &Rows<R>| {
         if row.width() != width {
-            return Err(Reject::new("row", format!("has {} fields, the header {width}", row.width())));
+            return Err(Reject::new(
+                "row",
+                format!("has {} fields, the header {width}", row.width()),
+            ));
         }
         let at = dates.read(text("date", row.field(date))?).ok_or_else(|| {
-            let problem = format!("is no date of the form {} (is --date-format missing?)", dates.text());
+            let problem = format!(
+                "is no date of the form {} (is --date-format missing?)",
+                dates.text()
+            );
             Reject::new("date", problem).for_lack_of("--date-format")
         })?;
         if at < 0 {
             return Err(Reject::new("date", "is before 1970"));
         }
         let seconds = text("seconds", row.field(seconds))?.trim();
-        let seconds: i64 = seconds.parse().map_err(|_| Reject::new("seconds", "is no whole number"))?;
+        let seconds: i64 = seconds
+            .parse()
+            .map_err(|_| Reject::new("seconds", "is no whole number"))?;
         if !(1..=MAX_SECONDS).contains(&seconds) {
             return Err(Reject::new("seconds", "must be from 1 to 1000000000"));
         }
@@ -47,7 +55,11 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
         if region.len() > MAX_REGION_BYTES {
             return Err(Reject::new("region", "is longer than 64 bytes"));
         }
-        let texts = [id("user_id", row.field(user))?, region, id("track id", row.field(track))?];
+        let texts = [
+            id("user_id", row.field(user))?,
+            region,
+            id("track id", row.field(track))?,
+        ];
         Ok(Spilled {
             hash: hash(place.tenant, at, seconds, &texts),
             at,
@@ -158,7 +170,10 @@ mod tests {
             assert_ne!(row, other);
         }
         let ids: Vec<_> = (1..=3).map(|occurrence| play_id(row, occurrence)).collect();
-        assert!(ids.iter().all(|id| id.len() == 24 && id[..8] == ids[0][..8]), "{ids:?}");
+        assert!(
+            ids.iter().all(|id| id.len() == 24 && id[..8] == ids[0][..8]),
+            "{ids:?}"
+        );
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
         assert_eq!(ids[1], play_id(row, 2));
     }

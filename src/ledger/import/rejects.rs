@@ -79,7 +79,9 @@ impl Rejects {
         }
         if let Some(file) = &self.file {
             if self.writer.is_none() {
-                let mut writer = WriterBuilder::new().flexible(true).from_writer(File::create(file)?);
+                let mut writer = WriterBuilder::new()
+                    .flexible(true)
+                    .from_writer(File::create(file)?);
                 writer.write_record(["line", "reason", "row"])?;
                 self.writer = Some(writer);
             }

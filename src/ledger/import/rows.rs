@@ -167,7 +167,12 @@ impl Header {
             return Err(ImportError::Form("the file has no header".to_owned()));
         }
         // `track id`, `Track ID` and `track_id` are one name.
-        let name = |field: &[u8]| String::from_utf8_lossy(field).trim().to_lowercase().replace(' ', "_");
+        let name = |field: &[u8]| {
+            String::from_utf8_lossy(field)
+                .trim()
+                .to_lowercase()
+                .replace(' ', "_")
+        };
         Ok(Self {
             names: rows.fields().map(name).collect(),
         })
@@ -187,7 +192,10 @@ impl Header {
     ///
     /// # Errors
     /// One is missing; when the header looks as if another separator was meant, it says so.
-    pub(super) fn columns<const COUNT: usize>(&self, names: [&str; COUNT]) -> Result<[usize; COUNT], ImportError> {
+    pub(super) fn columns<const COUNT: usize>(
+        &self,
+        names: [&str; COUNT],
+    ) -> Result<[usize; COUNT], ImportError> {
         let mut found = [0; COUNT];
         for (place, name) in found.iter_mut().zip(names) {
             *place = self.find(name).ok_or_else(|| self.missing(name))?;

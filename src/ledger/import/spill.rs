@@ -35,7 +35,10 @@ pub(super) struct Spill {
 impl Spill {
     /// In a directory of its own below `scratch`.
     pub(super) fn new(scratch: &Path) -> Self {
-        let name = format!("import-{:016x}", u64::from_ne_bytes(crate::protocol::id::random()));
+        let name = format!(
+            "import-{:016x}",
+            u64::from_ne_bytes(crate::protocol::id::random())
+        );
         Self {
             dir: scratch.join(name),
             parts: vec![Vec::new(); PARTS],
@@ -70,7 +73,11 @@ impl Spill {
         }
         for (number, part) in self.parts.iter_mut().enumerate() {
             let file = self.dir.join(number.to_string());
-            let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(file)?;
             file.write_all(part)?;
             part.clear();
         }

@@ -18,7 +18,10 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
     let (place, width) = (run.place, header.width());
     let parse = |row: &Rows<R>| {
         if row.width() != width {
-            return Err(Reject::new("row", format!("has {} fields, the header {width}", row.width())));
+            return Err(Reject::new(
+                "row",
+                format!("has {} fields, the header {width}", row.width()),
+            ));
         }
         let found = Track {
             name: text("track name", row.field(name))?.trim().to_owned(),

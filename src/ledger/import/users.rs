@@ -22,20 +22,34 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
     let (place, comma, width) = (run.place, run.format.decimal_comma, header.width());
     let parse = |row: &Rows<R>| {
         if row.width() != width {
-            return Err(Reject::new("row", format!("has {} fields, the header {width}", row.width())));
+            return Err(Reject::new(
+                "row",
+                format!("has {} fields, the header {width}", row.width()),
+            ));
         }
-        let named = currency.map(|column| text("currency", row.field(column))).transpose()?;
+        let named = currency
+            .map(|column| text("currency", row.field(column)))
+            .transpose()?;
         let currency = match named.map(str::trim).filter(|named| !named.is_empty()) {
             Some(named) => Currency::parse(named).ok_or_else(|| Reject::new("currency", "is none"))?,
             None => place.terms.home.clone(),
         };
-        let fee = currency.read(text("fee", row.field(fee))?, comma).map_err(|why| {
-            let reject = Reject::new("fee", why.to_string());
-            if why == BadAmount::Comma { reject.for_lack_of("--decimal-comma") } else { reject }
-        })?;
+        let fee = currency
+            .read(text("fee", row.field(fee))?, comma)
+            .map_err(|why| {
+                let reject = Reject::new("fee", why.to_string());
+                if why == BadAmount::Comma {
+                    reject.for_lack_of("--decimal-comma")
+                } else {
+                    reject
+                }
+            })?;
         let origin = text("origin", row.field(origin))?.trim().to_lowercase();
         if !place.terms.shares.contains_key(&origin) {
-            return Err(Reject::new("origin", format!("{origin:?} has no share in ledger.shares")));
+            return Err(Reject::new(
+                "origin",
+                format!("{origin:?} has no share in ledger.shares"),
+            ));
         }
         let subscriber = Subscriber {
             product: text("product_type", row.field(product))?.trim().to_owned(),
