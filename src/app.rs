@@ -2,6 +2,8 @@
 //!
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
+//!
+//! Over 400 lines: every room is wired here, a few lines each.
 
 mod arbiter;
 mod reload;
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::{self, Accounts, Remembered};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
@@ -31,7 +33,7 @@ use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::store::StoreError;
-use crate::ledger::{Desk, Ledger};
+use crate::ledger::{self, Desk, Ledger};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -150,7 +152,8 @@ impl Node {
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
         let accounts = config.modules.accounts;
-        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
+        let others = remembering(&config, &api);
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, others)));
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -305,6 +308,15 @@ impl Node {
         }
         tracing::info!(sessions = told, finished, "drained");
     }
+}
+
+/// The rooms that remember people beside `accounts`.
+fn remembering(config: &Config, api: &Api) -> Vec<Arc<dyn Remembered>> {
+    let mut rooms: Vec<Arc<dyn Remembered>> = Vec::new();
+    if let Some(db) = api.db.clone().filter(|_| config.modules.ledger) {
+        rooms.push(Arc::new(ledger::remembered::Memory::new(db)));
+    }
+    rooms
 }
 
 /// What needs files: keys and certificates.

@@ -17,6 +17,7 @@ mod insight;
 pub mod money;
 mod plays;
 mod positions;
+pub mod remembered;
 pub mod report;
 pub mod royalties;
 mod royalty_routes;

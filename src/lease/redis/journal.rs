@@ -2,7 +2,9 @@
 //!
 //! Owns: the form of the script's questions and answers, and of an entry's fields.
 //! Does not: decide who reads (the script does) or what is told (`webhooks`).
-//! Called by: `webhooks`, as a [`Journal`].
+//! Called by: `webhooks` and `ledger`, as a [`Journal`].
+//!
+//! Over 400 lines: the form of every question beside that of its answer.
 
 use std::collections::HashMap;
 use std::time::Duration;
