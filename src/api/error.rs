@@ -281,3 +281,10 @@ pub async fn method_not_allowed() -> ApiError {
         "this path does not take this method",
     )
 }
+
+/// 405 where HEAD is refused too: a socket is opened by GET alone.
+pub(super) async fn only_get() -> ApiError {
+    method_not_allowed()
+        .await
+        .with_header(header::ALLOW, HeaderValue::from_static("GET"))
+}

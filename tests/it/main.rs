@@ -23,6 +23,7 @@ mod browser;
 mod cli;
 mod conformance;
 mod consent;
+mod cors;
 mod database;
 mod deploy;
 mod doors;
