@@ -26,8 +26,8 @@ pub(super) struct ImportArgs {
     /// What the file holds
     #[arg(value_enum)]
     kind: FileKind,
-    /// The file, with a header: users user_id;product_type;fee;origin (at will currency), plays
-    /// date;user_id;region;track id;seconds, tracks track id;track name;label. "-" reads stdin
+    /// The file, with a header: users `user_id;product_type;fee;origin` (at will `currency`), plays
+    /// `date;user_id;region;track id;seconds`, tracks `track id;track name;label`. "-" reads stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// What stands between fields: one character, or "tab"

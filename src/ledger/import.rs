@@ -165,7 +165,7 @@ impl<R: Read> Run<'_, R> {
                 Ok(row) => return Ok(Some(row)),
                 Err(reject) => {
                     self.counts.rejected += 1;
-                    self.rejects.add(self.rows.line(), reject, self.rows.fields())?;
+                    self.rejects.add(self.rows.line(), &reject, self.rows.fields())?;
                 }
             }
         }

@@ -143,14 +143,14 @@ mod tests {
     use super::super::money::net;
     use super::*;
 
-    fn label(name: impl ToString) -> Share {
-        Share::Label(name.to_string())
+    fn label(name: impl Into<String>) -> Share {
+        Share::Label(name.into())
     }
 
     fn seconds(parts: &[(&str, i128)]) -> BTreeMap<Share, i128> {
         parts
             .iter()
-            .map(|(name, seconds)| (label(name), *seconds))
+            .map(|(name, seconds)| (label(*name), *seconds))
             .collect()
     }
 
@@ -158,7 +158,10 @@ mod tests {
         cents.values().copied().collect()
     }
 
-    const USERS: [(i64, u32, &[(&str, i128)]); 4] = [
+    /// Fee, share of the channel, seconds by label.
+    type User = (i64, u32, &'static [(&'static str, i128)]);
+
+    const USERS: [User; 4] = [
         (799, 7000, &[("L1", 1000)]),
         (1499, 9000, &[("L2", 8000), ("L3", 2000)]),
         (799, 9000, &[("L1", 3000), ("L2", 1000)]),
@@ -218,7 +221,7 @@ mod tests {
     fn by_label(rows: &[(u8, i128)]) -> BTreeMap<Share, i128> {
         let mut sums = BTreeMap::new();
         for (name, seconds) in rows {
-            *sums.entry(label(name)).or_default() += seconds;
+            *sums.entry(label(name.to_string())).or_default() += seconds;
         }
         sums
     }

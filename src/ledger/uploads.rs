@@ -203,6 +203,7 @@ fn format(query: &ImportQuery) -> Result<Format, ApiError> {
     })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
 fn disk(error: std::io::Error) -> ApiError {
     tracing::error!(%error, "an upload cannot be kept on disk");
     ApiError::unavailable("unavailable", "the file cannot be kept just now", 5)

@@ -69,7 +69,7 @@ impl Rejects {
     pub(super) fn add<'f>(
         &mut self,
         line: u64,
-        reject: Reject,
+        reject: &Reject,
         fields: impl Iterator<Item = &'f [u8]>,
     ) -> io::Result<()> {
         let reason = format!("{} {}", reject.field, reject.problem);
