@@ -86,8 +86,8 @@ impl FromStr for Day {
 
     fn from_str(text: &str) -> Result<Self, NoDay> {
         let well_formed = text.len() == 10 && text.is_ascii();
-        let at = well_formed.then(|| Pattern::iso().read(text)).flatten();
-        at.map(Self::of_ms).ok_or(NoDay)
+        let found = well_formed.then(|| Pattern::iso().find(text)).flatten();
+        found.map(|(day, _)| day).ok_or(NoDay)
     }
 }
 
@@ -135,6 +135,12 @@ impl Pattern {
     /// days may lack their leading zero, years have four digits.
     #[must_use]
     pub fn read(&self, text: &str) -> Option<i64> {
+        let (day, seconds) = self.find(text)?;
+        Some(day.start_ms() + seconds * 1000)
+    }
+
+    /// The day, and the seconds since its begin.
+    fn find(&self, text: &str) -> Option<(Day, i64)> {
         let (mut rest, mut found) = (text.trim(), [0_u32; 6]);
         for part in &self.parts {
             let (slot, most, least) = match part {
@@ -160,8 +166,10 @@ impl Pattern {
         if !rest.is_empty() || hour > 23 || minute > 59 || second > 59 {
             return None;
         }
-        let seconds = i64::from(hour * 3600 + minute * 60 + second);
-        Some(Day::new(year, month, day)?.start_ms() + seconds * 1000)
+        Some((
+            Day::new(year, month, day)?,
+            i64::from(hour * 3600 + minute * 60 + second),
+        ))
     }
 }
 

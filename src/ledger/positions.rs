@@ -56,7 +56,7 @@ pub(super) struct PositionsQuery {
     responses((status = 200, description = "One position for each content", body = Listing<Position>)),
     security(("bearer" = []))
 )]
-pub(super) async fn list(
+pub(super) async fn positions(
     State(desk): State<Arc<Desk>>,
     Extension(context): Extension<Context>,
     query: Result<Query<PositionsQuery>, QueryRejection>,

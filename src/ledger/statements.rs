@@ -296,7 +296,7 @@ fn amounts(report: &Report, currency: &Currency) -> BTreeMap<String, i128> {
     responses((status = 200, description = "The statements", body = Listing<Statement>)),
     security(("bearer" = []))
 )]
-pub(super) async fn list(
+pub(super) async fn statements(
     State(desk): State<Arc<Desk>>,
     Extension(context): Extension<Context>,
     query: Result<Query<StatementsQuery>, QueryRejection>,
@@ -347,7 +347,7 @@ pub(super) struct StatementsQuery {
     responses((status = 200, description = "The statement", body = Statement)),
     security(("bearer" = []))
 )]
-pub(super) async fn show(
+pub(super) async fn statement(
     State(desk): State<Arc<Desk>>,
     Extension(context): Extension<Context>,
     path: Result<Path<String>, PathRejection>,
