@@ -2,6 +2,8 @@
 //!
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
+//!
+//! Over 400 lines: every room is wired here, a few lines each.
 
 mod arbiter;
 mod reload;
@@ -20,12 +22,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::{self, Accounts, Remembered};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
-use crate::catalogue::{Catalogue, Remembered, demo};
+use crate::catalogue::{self, Catalogue, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::{Gateway, Timing, drain};
@@ -33,6 +35,7 @@ use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
+use crate::ledger::{self, Desk, Ledger};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -78,8 +81,9 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
-    remembered: Option<Arc<Remembered>>,
+    remembered: Option<Arc<catalogue::Remembered>>,
     accounts: Option<Arc<Accounts>>,
+    ledger: Option<Ledger>,
 }
 
 impl Node {
@@ -101,9 +105,16 @@ impl Node {
             store,
             registry,
             journal,
+            memory,
         } = arbiter::open(&config, owner, &metrics)?;
         let guard = Guard::new(&config.outbound.allowed_private);
-        let told = Webhooks::new(&config.webhooks, &guard, journal, owner, Arc::clone(&metrics));
+        let told = Webhooks::new(
+            &config.webhooks,
+            &guard,
+            Arc::clone(&journal),
+            owner,
+            Arc::clone(&metrics),
+        );
         let webhooks = told.map_err(|error| AppError::Settings(error.to_string()))?;
         let lease = Service::new(
             owner,
@@ -115,7 +126,7 @@ impl Node {
         let db = open_database(&config, &metrics).await?;
         let tasks = TaskTracker::new();
         let remembered = db.clone().filter(|_| config.modules.catalogue);
-        let remembered = remembered.map(|db| Remembered::new(db, &config.catalogue, tasks.clone()));
+        let remembered = remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
         let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
@@ -130,6 +141,9 @@ impl Node {
             tasks,
         });
         gateway.count_rules(&gateway.policy.load());
+        let ledger = db.clone().filter(|_| config.modules.ledger);
+        let ledger = ledger.map(|db| Ledger::open(&config, db, journal, memory, owner, &metrics));
+        let ledger = ledger.transpose().map_err(failed("data.dir"))?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -138,6 +152,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            trail: AuditTrail::open(&config.trail, &config.data.dir).map_err(failed("audit.log"))?,
             db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -146,7 +161,8 @@ impl Node {
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
         let accounts = config.modules.accounts;
-        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
+        let others = remembering(&config, &api);
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, others)));
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -166,6 +182,7 @@ impl Node {
             webhooks,
             remembered,
             accounts,
+            ledger,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -182,6 +199,9 @@ impl Node {
         node.maintain();
         node.demonstrate();
         node.webhooks.start();
+        if let Some(ledger) = &node.ledger {
+            ledger.start();
+        }
         Ok(node)
     }
 
@@ -211,8 +231,6 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
-            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
-                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
@@ -238,6 +256,9 @@ impl Node {
             let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
             let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
             parts = parts.merge(catalogue.routes());
+        }
+        if self.config.modules.ledger {
+            parts = parts.merge(Desk::new(Arc::clone(&self.api), &self.config).routes());
         }
         parts
     }
@@ -302,11 +323,23 @@ impl Node {
         }
         self.webhooks.stop().await;
         self.gateway.lease.farewell().await;
+        if let Some(ledger) = &self.ledger {
+            ledger.stop().await;
+        }
         if let Some(db) = &self.api.db {
             db.close().await;
         }
         tracing::info!(sessions = told, finished, "drained");
     }
+}
+
+/// The rooms that remember people beside `accounts`.
+fn remembering(config: &Config, api: &Api) -> Vec<Arc<dyn Remembered>> {
+    let mut rooms: Vec<Arc<dyn Remembered>> = Vec::new();
+    if let Some(db) = api.db.clone().filter(|_| config.modules.ledger) {
+        rooms.push(Arc::new(ledger::remembered::Memory::new(db)));
+    }
+    rooms
 }
 
 /// What needs files: keys and certificates.

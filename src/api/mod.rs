@@ -73,7 +73,7 @@ use crate::gateway::Gateway;
 use crate::net::address::Addressing;
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::origin::Origins;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AuditTrail, Metrics};
 
 use self::document::Players;
 use self::error::ApiError;
@@ -94,6 +94,8 @@ pub struct Api {
     pub request_limits: RequestLimits,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where the calls of operators and of staff are recorded.
+    pub trail: AuditTrail,
     /// Rows; none: every part is switched off, or only this node could see them.
     pub db: Option<Db>,
     /// Whether the node is leaving: readiness fails.

@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod facade;
 mod keys;
+mod ledger;
 mod load;
 #[cfg(test)]
 mod load_tests;
@@ -31,6 +32,7 @@ pub use catalogue::Catalogue;
 pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};
+pub use ledger::Ledger;
 pub use load::{Overrides, leaves, load, to_toml};
 pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
 pub use rules::{Devices, Exempt, GroupRule, Per};
