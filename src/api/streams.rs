@@ -1,7 +1,7 @@
 //! `/v1/accounts/{account}/streams`: for services that know nothing but how many streams an account watches.
 //!
 //! Owns: the two routes. Does not: hold anything of its own: a stream is a session, and a start is one without a socket.
-//! Called by: the players' router. The account itself may call, and staff of its tenant; docs/operations.md describes it.
+//! Called by: the players' router. The account itself may call, and staff of its tenant; docs/catalogue.md describes it.
 
 use std::sync::Arc;
 
