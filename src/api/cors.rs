@@ -93,7 +93,7 @@ impl Api {
     ///
     /// # Errors
     /// 403 `origin_forbidden`.
-    pub(super) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
+    pub(crate) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
         if self.is_allowed_origin(&parts.headers, &parts.uri) {
             return Ok(());
         }

@@ -156,6 +156,15 @@ impl ApiError {
         }
     }
 
+    /// Names the field that is meant.
+    #[must_use]
+    pub fn with_field(self, field: &'static str) -> Self {
+        Self {
+            field: Some(field),
+            ..self
+        }
+    }
+
     /// Puts more beside `error` into the body.
     #[must_use]
     pub fn beside(self, more: Map<String, Value>) -> Self {

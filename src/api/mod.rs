@@ -31,13 +31,14 @@
 mod accounts;
 pub mod admin;
 mod adobe;
-mod body;
+pub(crate) mod body;
+pub(crate) mod choice;
 mod cors;
 mod docs;
 mod document;
 mod echo;
 pub mod error;
-mod fields;
+pub(crate) mod fields;
 pub mod grant;
 mod handshake;
 mod lone;

@@ -4,6 +4,8 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::is_tenant;
+
 use super::error::ApiError;
 
 /// The last page that may be asked for.
@@ -43,7 +45,7 @@ impl<T> Listing<T> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
     /// Only this tenant's.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     pub(super) tenant: Option<String>,
     /// Only this account's.
     #[param(nullable = false)]
@@ -56,10 +58,36 @@ pub(super) struct Listed {
     limit: Option<u32>,
 }
 
+/// The query of a list of one account, which the path names.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only described: `Listed` reads it")]
+pub(super) struct OfAccount {
+    /// The account's tenant; left out: the token's. Another one takes the scope `operator`.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
+    tenant: Option<String>,
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
+    page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
+    limit: Option<u32>,
+}
+
+/// The query of what concerns a whole account.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only described: `accounts::Which` reads it")]
+pub(super) struct InTenant {
+    /// The account's tenant; left out: the token's. Another one takes the scope `operator`.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
+    tenant: Option<String>,
+}
+
 pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
 
 /// Which part of a list is shown.
-pub(super) struct List {
+pub(crate) struct List {
     page: u32,
     limit: u32,
 }
@@ -78,6 +106,9 @@ impl Page {
     /// 400 for a parameter that is unknown or out of range.
     pub(super) fn of(query: PageQuery) -> Result<Self, ApiError> {
         let Query(query) = query.map_err(bad_query)?;
+        if query.tenant.as_deref().is_some_and(|tenant| !is_tenant(tenant)) {
+            return Err(ApiError::bad_request("tenant", "no such name of a tenant"));
+        }
         Ok(Self {
             list: List::new(query.page, query.limit)?,
             tenant: query.tenant,
@@ -99,7 +130,7 @@ impl Page {
 impl List {
     /// # Errors
     /// 400 for what is out of range.
-    pub(super) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
+    pub(crate) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
         let (page, limit) = (page.unwrap_or(1), limit.unwrap_or(30));
         if !(1..=MAX_PAGE).contains(&page) {
             return Err(ApiError::bad_request("page", "page is 1 to 1000000"));
@@ -111,13 +142,13 @@ impl List {
     }
 
     /// How many come before it, and how many are on it.
-    pub(super) fn span(&self) -> (usize, usize) {
+    pub(crate) fn span(&self) -> (usize, usize) {
         let limit = self.limit as usize;
         ((self.page as usize - 1).saturating_mul(limit), limit)
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
+    pub(crate) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
         Listing {
             items,
             page: self.page,
@@ -128,6 +159,6 @@ impl List {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {
+pub(crate) fn bad_query(rejection: QueryRejection) -> ApiError {
     ApiError::bad_request("query", rejection.body_text())
 }

@@ -127,7 +127,7 @@ impl Api {
             })
     }
 
-    pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    pub(crate) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             let claims = self.verifier.verify(token.expose()).await?;

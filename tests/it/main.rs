@@ -16,6 +16,7 @@ mod receiver;
 mod redis_servers;
 mod stage;
 
+mod accounts;
 mod admin;
 mod balancer;
 mod browser;
@@ -43,6 +44,7 @@ mod resources;
 mod rooms;
 mod rule_histories;
 mod rules;
+mod schemathesis;
 mod sessions;
 mod silence;
 mod store_contract;
