@@ -25,11 +25,13 @@ use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
+use crate::catalogue::{Catalogue, Remembered, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
+use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
@@ -76,6 +78,7 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    remembered: Option<Arc<Remembered>>,
     accounts: Option<Arc<Accounts>>,
 }
 
@@ -109,19 +112,24 @@ impl Node {
             config.outage.clone(),
             Arc::clone(&metrics),
         );
+        let db = open_database(&config, &metrics).await?;
+        let tasks = TaskTracker::new();
+        let remembered = db.clone().filter(|_| config.modules.catalogue);
+        let remembered = remembered.map(|db| Remembered::new(db, &config.catalogue, tasks.clone()));
+        let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
-            policy: ArcSwap::from_pointee(Policy::new(&config)),
+            policy: ArcSwap::from_pointee(Policy::new(&config).with_shelf(shelf.clone())),
+            shelf,
             tickets: ArcSwap::from_pointee(config.tickets.clone()),
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
-            tasks: TaskTracker::new(),
+            tasks,
         });
         gateway.count_rules(&gateway.policy.load());
-        let db = open_database(&config, &metrics).await?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -130,6 +138,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            trail: AuditTrail::open(&config.trail, &config.data.dir).map_err(failed("audit.log"))?,
             db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -156,6 +165,7 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            remembered,
             accounts,
         };
         node.serve(players, admin)?;
@@ -171,6 +181,7 @@ impl Node {
             Ok(()) => {}
         }
         node.maintain();
+        node.demonstrate();
         node.webhooks.start();
         Ok(node)
     }
@@ -201,8 +212,6 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
-            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
-                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
@@ -220,11 +229,25 @@ impl Node {
 
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
-        let mut router = OpenApiRouter::default();
+        let mut parts = OpenApiRouter::default();
         if let Some(accounts) = &self.accounts {
-            router = router.merge(accounts::routes(accounts));
+            parts = parts.merge(accounts::routes(accounts));
         }
-        router
+        if self.config.modules.catalogue {
+            let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
+            let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
+            parts = parts.merge(catalogue.routes());
+        }
+        parts
+    }
+
+    /// Demo contents for whoever tries a node out: once, and never on one with a certificate of its own.
+    fn demonstrate(&mut self) {
+        let wanted = self.config.modules.catalogue && self.config.catalogue.demo;
+        let tried_out = self.config.tls.cert.as_os_str().is_empty();
+        if let Some(db) = self.api.db.clone().filter(|_| wanted && tried_out) {
+            self.upkeep.push(tokio::spawn(demo::make_once(db)).abort_handle());
+        }
     }
 
     fn maintain(&mut self) {

@@ -28,7 +28,7 @@ impl Accounts {
     /// 401 without a good token, or with one of a sign-in that is over; 503 while the database is away.
     pub(super) async fn caller(&self, parts: &Parts, context: &Context) -> Result<Caller, ApiError> {
         self.api.check_origin(parts)?;
-        let claims = self.api.authenticate(parts, context).await?;
+        let mut claims = self.api.authenticate(parts, context).await?;
         let sign_in = claims.sign_in.as_deref();
         let asked = sign_in.unwrap_or_default();
         let (tenant, account) = (plain(&claims.tenant), plain(&claims.account));
@@ -42,6 +42,10 @@ impl Accounts {
         };
         if !stands {
             return Err(ApiError::unauthorized());
+        }
+        if let (Some((person, _)), Some(_)) = (&found, sign_in) {
+            // What an admin took away counts here at once.
+            claims.scopes = claims.scopes.within(person.all_scopes());
         }
         Ok(Caller {
             claims,

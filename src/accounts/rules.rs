@@ -126,7 +126,10 @@ pub(super) fn picture(text: &str) -> Result<(), ApiError> {
 }
 
 fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
 }
 
 /// A plan of the configuration; any name while there is none.

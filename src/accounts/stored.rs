@@ -136,7 +136,7 @@ mod tests {
         assert_ne!(again.text(), text, "salted");
     }
 
-    /// Computed by the reference implementation (the PyPI package argon2-cffi is a binding to it).
+    /// Computed by the reference implementation (`argon2-cffi` of Python is a binding to it).
     #[test]
     fn a_hash_of_another_program_is_understood() {
         let mut memory = Vec::new();

@@ -53,7 +53,7 @@ pub(super) fn run(settings: &Settings, command: AccountsCommand) -> Result<(), F
     let (which, method, action, body) = match command {
         AccountsCommand::Add(asked) => return people::add(settings, asked),
         AccountsCommand::List(asked) => return people::list(settings, asked),
-        AccountsCommand::ResetPassword(asked) => return people::reset_password(settings, asked),
+        AccountsCommand::ResetPassword(asked) => return people::reset_password(settings, &asked),
         AccountsCommand::Show(which) => (which, Method::GET, "", None),
         AccountsCommand::Block(which) => (which, Method::POST, "/block", None),
         AccountsCommand::Unblock(which) => (which, Method::POST, "/unblock", None),

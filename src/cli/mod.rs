@@ -11,6 +11,7 @@
 
 mod accounts;
 mod admin_client;
+mod content;
 mod database;
 mod health;
 mod people;
@@ -90,6 +91,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Work on the content catalogue
+    #[command(subcommand)]
+    Content(content::ContentCommand),
     /// Look at the database's tables, make or undo them
     #[command(subcommand)]
     Database(database::DatabaseCommand),
@@ -119,6 +123,7 @@ pub fn run() -> ExitCode {
         Command::Sessions(command) => sessions::run(&cli.settings, command),
         Command::Accounts(command) => accounts::run(&cli.settings, command),
         Command::Webhooks { json } => webhooks::run(&cli.settings, json),
+        Command::Content(command) => content::run(&cli.settings, &command),
         Command::Database(command) => database::run(&cli.settings, &command),
         Command::Health { json } => health::run(&cli.settings, json),
     };

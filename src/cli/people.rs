@@ -162,7 +162,7 @@ pub(super) fn list(settings: &Settings, asked: List) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn reset_password(settings: &Settings, asked: ResetPassword) -> Result<(), Failure> {
+pub(super) fn reset_password(settings: &Settings, asked: &ResetPassword) -> Result<(), Failure> {
     check_tenant(&asked.tenant)?;
     let typed = if asked.password_stdin {
         Some(read_password()?)

@@ -5,6 +5,7 @@
 //! Called by: the commands, through [`load`].
 
 mod accounts;
+mod catalogue;
 mod database;
 mod environment;
 mod error;
@@ -26,6 +27,7 @@ mod validate;
 mod validate_tests;
 
 pub use accounts::{Accounts, RESET_TOKEN};
+pub use catalogue::Catalogue;
 pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Accounts, Database, Devices, Exempt, Facade, GroupRule, Modules, RedisUrl, Secret};
+use super::{Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Modules, RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub modules: Modules,
     /// People who sign up here.
     pub accounts: Accounts,
+    /// Contents.
+    pub catalogue: Catalogue,
     /// Playback tickets.
     pub tickets: Tickets,
     /// The API of another product.

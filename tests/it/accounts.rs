@@ -2,6 +2,7 @@
 
 mod doors;
 mod fields;
+mod nodes;
 mod passwords;
 mod people;
 mod storm;

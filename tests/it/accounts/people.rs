@@ -125,6 +125,22 @@ async fn a_life(stage: &Stage) {
     assert_eq!(answer.json()["scope"], "watch editor", "{answer:?}");
     let answer = call(node, "PUT", &path, &staff("support"), &json!({"name": "x"})).await;
     assert_eq!(answer.status, 403, "she has a scope now");
+    // What she is given counts from her next token, what is taken from her at once.
+    let mut chief = json!({"scope": "admin"});
+    call(node, "PUT", &path, &staff("admin"), &chief).await;
+    let mighty = enter(node, "ann.1").await;
+    assert_eq!(call(node, "GET", "/v1/users", &mighty, &NONE).await.status, 200);
+    assert_eq!(call(node, "GET", "/v1/users", &token, &NONE).await.status, 403);
+    chief["scope"] = json!("editor");
+    call(node, "PUT", &path, &staff("admin"), &chief).await;
+    assert_eq!(call(node, "GET", "/v1/users", &mighty, &NONE).await.status, 403);
+    let trail = std::fs::read_to_string(node.dir.join("data/audit.log")).unwrap();
+    let line: Value = serde_json::from_str(trail.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&line["who"], &line["action"], &line["account"]),
+        (&json!("staff"), &json!("user.change"), &made["id"]),
+        "the last that staff did; what she did with her own is not there"
+    );
     let operator = call(node, "PUT", &path, &staff("admin"), &json!({"scope": "operator"})).await;
     assert_eq!(operator.refusal().2.as_deref(), Some("scope"));
 
@@ -132,7 +148,7 @@ async fn a_life(stage: &Stage) {
     let export = answer.json();
     assert_eq!(export["account"]["email"], "ann@new.example.com");
     assert_eq!(export["sessions"][0]["content"], "m");
-    assert_eq!(export["sign_ins"].as_array().unwrap().len(), 3);
+    assert_eq!(export["sign_ins"].as_array().unwrap().len(), 4);
     assert!(!answer.body.contains("argon2"));
     let others = format!("{path}/export");
     assert_eq!(call(node, "GET", &others, &other, &NONE).await.status, 403);
