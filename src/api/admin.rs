@@ -159,7 +159,10 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, ApiError
 #[derive(Deserialize, Serialize, ToSchema)]
 struct Level {
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives by module.
-    #[schema(example = "info")]
+    #[schema(
+        example = "info",
+        pattern = "^(off|error|warn|info|debug|trace)(,[a-z_:]+=(off|error|warn|info|debug|trace))*$"
+    )]
     level: String,
 }
 

@@ -50,6 +50,7 @@ mod resources;
 mod rooms;
 mod rule_histories;
 mod rules;
+mod schemathesis;
 mod sessions;
 mod silence;
 mod store_contract;
