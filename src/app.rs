@@ -30,6 +30,7 @@ use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::store::StoreError;
+use crate::media::{self, Media};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -75,6 +76,7 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    media: Option<Arc<Media>>,
 }
 
 impl Node {
@@ -135,6 +137,7 @@ impl Node {
             facade: config.facade.clone(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
+        let media = open_media(&config, &api)?;
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -152,6 +155,7 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            media,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -215,7 +219,11 @@ impl Node {
 
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
-        OpenApiRouter::default()
+        let mut parts = OpenApiRouter::default();
+        if let Some(media) = &self.media {
+            parts = parts.merge(media::routes(media));
+        }
+        parts
     }
 
     fn maintain(&mut self) {
@@ -226,6 +234,9 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(media) = self.media.clone() {
+            self.upkeep.push(tokio::spawn(media.keep()).abort_handle());
+        }
         if let Some(db) = self.api.db.clone().filter(|db| !db.is_ready()) {
             let migrate = self.config.database.migrate;
             let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });
@@ -265,6 +276,9 @@ impl Node {
         }
         self.webhooks.stop().await;
         self.gateway.lease.farewell().await;
+        if let Some(media) = &self.media {
+            media.leave().await;
+        }
         if let Some(db) = &self.api.db {
             db.close().await;
         }
@@ -320,6 +334,15 @@ async fn open_database(config: &Config, metrics: &Arc<Metrics>) -> Result<Option
         Err(error) => return Err(AppError::Settings(format!("database: {error}"))),
     }
     Ok(Some(db))
+}
+
+/// The room of files, if it is switched on.
+fn open_media(config: &Config, api: &Arc<Api>) -> Result<Option<Arc<Media>>, AppError> {
+    if !config.modules.media {
+        return Ok(None);
+    }
+    let media = Media::open(api, &config.media, &config.data.dir);
+    media.map(Some).map_err(failed("media"))
 }
 
 /// The configured certificate, or the development certificate, which is made when it is missing.

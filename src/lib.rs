@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`cli`] | the commands; `cli::serve` is the boot order |
 //! | [`app`] | the only place that wires the rooms together |
+//! | [`media`] | files: upload, delivery that hangs on a lease, who used what |
 //! | [`api`] | HTTP routes and the one error shape; `api::watch` turns a request into a player |
 //! | [`gateway`] | one task per player, from its first frame to its last; leaving a node |
 //! | [`webhooks`] | telling servers of others what was started, refused and ended |
@@ -43,6 +44,7 @@ pub mod config;
 pub mod db;
 pub mod gateway;
 pub mod lease;
+pub mod media;
 pub mod net;
 pub mod outbound;
 pub mod protocol;

@@ -205,6 +205,7 @@ impl Api {
             plan: application.plan.as_deref().map(Into::into),
             streams: None,
             contents: None,
+            roles: Vec::new(),
             scopes: Scope::Watch.into(),
             expires_at: SystemTime::now() + self.facade.heartbeat * 3 / 2,
         })

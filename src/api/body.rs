@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 * 1024;
 /// # Errors
 /// 415 when it is not JSON by its type, 413 when it is too large, 408 when it does not come in time, 400 when it is
 /// not `usage`.
-pub(super) async fn read_json<T: DeserializeOwned>(
+pub async fn read_json<T: DeserializeOwned>(
     request: Request,
     deadline: Instant,
     field: &'static str,

@@ -30,7 +30,7 @@
 mod accounts;
 pub mod admin;
 mod adobe;
-mod body;
+pub mod body;
 mod docs;
 mod document;
 mod echo;

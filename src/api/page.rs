@@ -57,7 +57,7 @@ pub(super) struct Listed {
 pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
 
 /// Which part of a list is shown.
-pub(super) struct List {
+pub struct List {
     page: u32,
     limit: u32,
 }
@@ -95,9 +95,11 @@ impl Page {
 }
 
 impl List {
+    /// The first 30, unless it is said otherwise.
+    ///
     /// # Errors
     /// 400 for what is out of range.
-    pub(super) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
+    pub fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
         let (page, limit) = (page.unwrap_or(1), limit.unwrap_or(30));
         if page == 0 {
             return Err(ApiError::bad_request("page", "page starts at 1"));
@@ -109,13 +111,15 @@ impl List {
     }
 
     /// How many come before it, and how many are on it.
-    pub(super) fn span(&self) -> (usize, usize) {
+    #[must_use]
+    pub fn span(&self) -> (usize, usize) {
         let limit = self.limit as usize;
         ((self.page as usize - 1).saturating_mul(limit), limit)
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
+    #[must_use]
+    pub fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
         Listing {
             items,
             page: self.page,
@@ -125,7 +129,9 @@ impl List {
     }
 }
 
+/// 400 for a query that cannot be read.
+#[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {
+pub fn bad_query(rejection: QueryRejection) -> ApiError {
     ApiError::bad_request("query", rejection.body_text())
 }

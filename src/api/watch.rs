@@ -115,7 +115,7 @@ pub(super) async fn watch(
 }
 
 impl Api {
-    pub(super) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
+    pub(crate) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
         let host = parts
             .headers
             .get(header::HOST)
@@ -147,7 +147,7 @@ impl Api {
             })
     }
 
-    pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    pub(crate) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             let claims = self.verifier.verify(token.expose()).await?;

@@ -12,6 +12,8 @@ mod keys;
 mod load;
 #[cfg(test)]
 mod load_tests;
+mod media;
+mod media_validate;
 mod origin;
 mod redis_url;
 mod rules;
@@ -28,6 +30,7 @@ pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};
 pub use load::{Overrides, leaves, load, to_toml};
+pub use media::{Media, MediaQuota, MediaScan, MediaStatistics, MediaStore};
 pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
 pub use rules::{Devices, Exempt, GroupRule, Per};
 pub use secret::Secret;

@@ -265,6 +265,7 @@ impl Gateway {
             account: &player.account,
             session: request.session,
             content: &request.content,
+            roles: &player.roles,
             token_end: player.token_end,
         };
         LoneState {
@@ -336,6 +337,7 @@ impl Gateway {
                     account: &account,
                     session,
                     content: &entry.content,
+                    roles: &claims.roles,
                     token_end: token_end(claims),
                 };
                 let has_ticket = memory.is_some_and(|memory| memory.has_ticket);

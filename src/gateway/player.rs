@@ -25,6 +25,8 @@ pub struct Player {
     pub content: Arc<str>,
     /// Contents that the token allows; none: all.
     pub contents: Option<Box<[String]>>,
+    /// The roles that the token names.
+    pub roles: Box<[String]>,
     /// What its token entitles to.
     pub entitlement: Entitlement,
     /// The plan that the token names.
@@ -93,6 +95,7 @@ impl Player {
             named,
             content: start.content.into(),
             contents,
+            roles: claims.roles.into_boxed_slice(),
             entitlement,
             plan: claims.plan,
             streams: claims.streams,

@@ -297,6 +297,7 @@ impl Session {
         }
         self.pardon();
         self.player.plan = claims.plan.clone();
+        self.player.roles = claims.roles.clone().into_boxed_slice();
         self.player.streams = claims.streams;
         self.player.profile = claims.profile.clone();
         if self.reconsider() {
