@@ -137,14 +137,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_tenant_has_its_own_burst_and_pace() {
-        let quota = quota(0, 3, 2);
+        let limited = quota(0, 3, 2);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let passed = |tenant| (0..10).filter(|_| quota.check_request(tenant).is_ok()).count();
+        let passed = |tenant| (0..10).filter(|_| limited.check_request(tenant).is_ok()).count();
         assert_eq!((passed(&a), passed(&b), passed(&a)), (3, 3, 0));
-        assert_eq!(quota.check_request(&a).unwrap_err().status, 429);
+        assert_eq!(limited.check_request(&a).unwrap_err().status, 429);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(passed(&a), 2);
-        let free = super::tests::quota(0, 0, 0);
+        let free = quota(0, 0, 0);
         assert!((0..10_000).all(|_| free.check_request(&a).is_ok()));
     }
 

@@ -10,6 +10,7 @@
 
 mod chromium;
 mod harness;
+mod library;
 mod postgres;
 mod raw;
 mod receiver;
@@ -31,6 +32,10 @@ mod http;
 mod http_leases;
 mod leaving;
 mod lifecycle;
+mod media;
+mod media_delivery;
+mod media_player;
+mod media_uploads;
 mod nodes;
 mod openapi;
 mod operators;
