@@ -10,6 +10,9 @@
 //! its bytes are given out only when the scanner (`scan`), if there is one, found nothing. `delivery` answers with ranges
 //! (`range`) to whoever `viewer` lets in; `flow` sends while `pulse` says that the lease lives, and `visits` counts it.
 
+mod accesses;
+mod assembly;
+mod counts;
 mod delivery;
 mod file;
 mod files;
@@ -21,6 +24,7 @@ mod partial;
 mod pulse;
 mod quota;
 mod range;
+mod refusal;
 mod resource;
 mod scan;
 mod source;
@@ -94,7 +98,7 @@ pub fn routes(media: &Arc<Media>) -> OpenApiRouter {
     OpenApiRouter::default()
         .routes(routes!(resource::list, upload::upload))
         .routes(routes!(statistics::stats))
-        .routes(routes!(statistics::accesses))
+        .routes(routes!(accesses::accesses))
         .routes(routes!(tus::create).map(|uploads| uploads.options(tus::options)))
         .routes(
             routes!(tus::offset, tus::append, tus::terminate, tus::overridden)

@@ -1,10 +1,12 @@
-//! An upload that is not whole: what came of it, in pieces, until the last byte makes it a file.
+//! An upload that is not whole: what came of it, in pieces, until the last byte makes it a file (`assembly`).
 //!
 //! Owns: the tables `file_uploads` and `file_pieces`, and that one request at a time appends, on any node. Does not: speak
 //! tus (`tus` does). Called by: `tus`, and `sweep` for those that nobody went on with.
 //!
 //! Each piece is an object of its own and is counted only when it is in the store, so that a crash loses what came since
-//! the last piece and nothing else. The last byte puts the pieces together through the same `intake` as every upload.
+//! the last piece and nothing else.
+//!
+//! Over 400 lines: the life of one upload, from its announcement to its end, with the statements that belong to each step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,6 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
 use http::StatusCode;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -21,14 +22,14 @@ use crate::api::error::ApiError;
 use crate::db::{Db, DbError, Sql};
 
 use super::Media;
-use super::file::{File, now};
-use super::files::{self, NotWritten, signed};
-use super::intake::{Intake, Taken, Unfit};
+use super::file::now;
+use super::files::{self, signed};
 use super::quota::Place;
+use super::refusal::{cut, full};
 use super::source::{Source, SourceError};
 use super::store::Store;
-use super::tus::{read_metadata, versioned};
-use super::upload::{LONGEST, Refused, cut, full};
+use super::tus::versioned;
+use super::upload::LONGEST;
 use super::viewer::Person;
 
 /// A piece, in bytes: what one upload costs in memory, and what a crash may lose of it.
@@ -36,9 +37,6 @@ const PIECE_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long an upload stays claimed by a request that is not heard of any more; renewed with each piece.
 const CLAIM: Duration = Duration::from_secs(60);
-
-/// Putting the pieces together takes longer.
-const LONG_CLAIM: Duration = Duration::from_secs(1800);
 
 /// Uploads that one pass of the background removes.
 const BATCH: i64 = 100;
@@ -52,9 +50,10 @@ pub(super) struct Partial {
     pub(super) id: String,
     /// Whose tenant's.
     pub(super) tenant: String,
-    owner: String,
+    /// The account that announced it.
+    pub(super) owner: String,
     /// Where the file will be.
-    key: String,
+    pub(super) key: String,
     /// Bytes that were announced.
     pub(super) length: u64,
     /// Bytes that came.
@@ -74,10 +73,10 @@ pub(super) struct Checksum {
 }
 
 /// A piece that is in the store.
-struct Piece {
+pub(super) struct Piece {
     start: u64,
-    key: String,
-    size: u64,
+    pub(super) key: String,
+    pub(super) size: u64,
 }
 
 impl Checksum {
@@ -295,7 +294,7 @@ impl Media {
         Ok(piece)
     }
 
-    async fn drop_pieces(&self, pieces: &[Piece]) {
+    pub(super) async fn drop_pieces(&self, pieces: &[Piece]) {
         for piece in pieces {
             if let Err(error) = self.store.remove(&piece.key).await {
                 tracing::warn!(%error, "a piece of an upload is not removed");
@@ -356,113 +355,6 @@ impl Media {
         }
     }
 
-    /// Puts the pieces together. What they are not fit for is refused, and the upload is gone.
-    async fn complete(&self, db: &Db, partial: &mut Partial, writer: &str) -> Result<(), ApiError> {
-        let (kind, about) = read_metadata(&self.settings.types, &partial.metadata)?;
-        if !self.claim(db, partial, writer, LONG_CLAIM).await? {
-            return Err(DbError::Conflict.into());
-        }
-        let person = Person::named(&partial.tenant, &partial.owner);
-        let mut file = File {
-            key: partial.key.clone(),
-            about,
-            ..self.fresh(&person, kind)
-        };
-        let announced = files::announce(db, &file).await;
-        if matches!(announced, Err(DbError::Taken)) {
-            // A node died in the middle of this: its row has the key.
-            self.forget_key(db, partial).await?;
-            files::announce(db, &file).await?;
-        } else {
-            announced?;
-        }
-        let done = match self.join(db, partial, &file).await {
-            Ok(taken) => self.publish_partial(db, partial, &mut file, &taken).await,
-            Err(unfit) => Err(self.refusal(&unfit)),
-        };
-        let outcome = match done {
-            Ok(()) => "stored",
-            Err(Refused::Api(_)) => "refused",
-            Err(Refused::Failed(_)) => "failed",
-        };
-        self.api.metrics.media_uploads_total.inc(outcome);
-        match done {
-            Ok(()) => {
-                partial.file = Some(file.id);
-                self.scanner.notify_one();
-                Ok(())
-            }
-            Err(Refused::Failed(error)) => {
-                self.forget(db, &file).await;
-                Err(error)
-            }
-            Err(Refused::Api(error)) => {
-                self.forget(db, &file).await;
-                self.give_up(partial).await?;
-                Err(versioned(error))
-            }
-        }
-    }
-
-    async fn forget_key(&self, db: &Db, partial: &Partial) -> Result<(), DbError> {
-        let mut sql = Sql::new("DELETE FROM files WHERE state = 'receiving' AND tenant = ");
-        sql.bind(&*partial.tenant)
-            .push(" AND object_key = ")
-            .bind(&*partial.key);
-        db.execute(sql.query()).await?;
-        Ok(())
-    }
-
-    async fn join(&self, db: &Db, partial: &Partial, file: &File) -> Result<Taken, Unfit> {
-        let failed = |error: DbError| Unfit::Store(super::store::StoreError::Failed(error.to_string()));
-        let writer = self.store.write(&file.key).await?;
-        let mut intake = Intake::new(writer, &file.kind, self.settings.max_bytes);
-        for piece in pieces(db, &partial.id).await.map_err(failed)? {
-            let mut chunks = self.store.read(&piece.key, 0..piece.size).await?;
-            while let Some(chunk) = chunks.try_next().await? {
-                intake.push(&chunk).await?;
-            }
-        }
-        intake.finish().await
-    }
-
-    /// The upload is a file, in one step.
-    async fn publish_partial(
-        &self,
-        db: &Db,
-        partial: &Partial,
-        file: &mut File,
-        taken: &Taken,
-    ) -> Result<(), Refused> {
-        file.size = taken.size;
-        file.sha256.clone_from(&taken.sha256);
-        let pieces = pieces(db, &partial.id).await.map_err(ApiError::from)?;
-        let written = async {
-            let mut work = db.begin().await?;
-            // Its bytes were counted when it was announced.
-            files::publish_in(&mut work, file, taken, None).await?;
-            let mut sql = Sql::new("UPDATE file_uploads SET file_id = ");
-            sql.bind(&*file.id)
-                .push(" WHERE file_id IS NULL AND tenant = ")
-                .bind(&*partial.tenant);
-            sql.push(" AND id = ").bind(&*partial.id);
-            if work.execute(sql.query()).await? == 0 {
-                return Err(DbError::Conflict.into());
-            }
-            let mut sql = Sql::new("DELETE FROM file_pieces WHERE upload_id = ");
-            sql.bind(&*partial.id);
-            work.execute(sql.query()).await?;
-            work.commit().await?;
-            Ok::<(), NotWritten>(())
-        };
-        written.await.map_err(|error| match error {
-            NotWritten::Full => Refused::Api(full()),
-            NotWritten::Db(error) => Refused::Failed(error.into()),
-        })?;
-        self.drop_pieces(&pieces).await;
-        Ok(())
-    }
-
     /// Removes an upload and what came of it; the file that it became stays.
     pub(super) async fn give_up(&self, partial: &Partial) -> Result<(), ApiError> {
         let db = self.api.db()?;
@@ -509,7 +401,13 @@ impl Media {
     }
 
     /// Makes a request the one that appends. Another one's claim ends by itself.
-    async fn claim(&self, db: &Db, partial: &Partial, writer: &str, life: Duration) -> Result<bool, DbError> {
+    pub(super) async fn claim(
+        &self,
+        db: &Db,
+        partial: &Partial,
+        writer: &str,
+        life: Duration,
+    ) -> Result<bool, DbError> {
         let mut sql = Sql::new("UPDATE file_uploads SET writer = ");
         sql.bind(writer).push(", writing_until = ").bind(until(life));
         sql.push(" WHERE tenant = ")
@@ -547,7 +445,7 @@ impl Media {
 }
 
 /// The pieces of an upload, in their order. An upload has at most as many as fit its length.
-async fn pieces(db: &Db, upload: &str) -> Result<Vec<Piece>, DbError> {
+pub(super) async fn pieces(db: &Db, upload: &str) -> Result<Vec<Piece>, DbError> {
     let mut sql = Sql::new("SELECT start, object_key, size FROM file_pieces WHERE upload_id = ");
     sql.bind(upload).push(" ORDER BY start");
     let rows = db.fetch_all(sql.query()).await?;

@@ -1,4 +1,4 @@
-//! `GET /v1/files/stats` and `/v1/files/accesses`: who used what.
+//! `GET /v1/files/stats`: who used what.
 //!
 //! Owns: the groups, their totals, and the floor below which people are not told apart. Does not: count accesses
 //! (`visits` does). Called by: the router.
@@ -10,18 +10,15 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sqlx::Row;
-use sqlx::any::AnyRow;
 use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
-use crate::api::page::{List, Listing, bad_query};
-use crate::db::{DbError, Sql, Work};
+use crate::api::page::bad_query;
+use crate::db::Sql;
 
 use super::Media;
-use super::file::time;
-use super::files::signed;
+use super::counts::{Counts, Library, Month, Used, groups, library, months, most_used, open, total};
 use super::viewer::Person;
 
 /// What accesses may be grouped by; each is a column.
@@ -34,12 +31,6 @@ const MOST_DIMENSIONS: usize = 2;
 
 /// Groups of one answer: what is beyond is counted as `other`.
 const MOST_GROUPS: usize = 1000;
-
-/// Files in the list of the most used.
-const TOP: i64 = 10;
-
-/// Months in the list of uploads and usage.
-const MONTHS: i64 = 120;
 
 /// Groups that are not told apart.
 const OTHER: &str = "other";
@@ -65,21 +56,6 @@ pub(super) struct Asked {
     /// Of this file alone.
     #[param(nullable = false)]
     file: Option<String>,
-}
-
-/// What was counted.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = AccessCounts)]
-pub(super) struct Counts {
-    /// Closed accesses.
-    accesses: i64,
-    /// Accounts among them; none where they are not told apart.
-    #[schema(required)]
-    unique: Option<i64>,
-    /// Bytes that were sent.
-    bytes: i64,
-    /// Accesses that had nearly all of the file, and its end.
-    completed: i64,
 }
 
 /// One group.
@@ -115,32 +91,6 @@ pub(super) struct Stats {
     months: Vec<Month>,
 }
 
-/// The files themselves.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FileTotals)]
-struct Library {
-    count: i64,
-    bytes: i64,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = FileUse)]
-struct Used {
-    file: String,
-    #[schema(required)]
-    title: Option<String>,
-    accesses: i64,
-    unique: i64,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = FileMonth)]
-struct Month {
-    month: String,
-    uploads: i64,
-    accesses: i64,
-}
-
 /// Who used what: closed accesses of the token's tenant, in groups.
 ///
 /// By one or two of nation, company, language, role, category, month and kind; the rows add up to the total. Needs the
@@ -162,7 +112,11 @@ pub(super) async fn stats(
     let (parts, _) = request.into_parts();
     let person = allowed(media.person(&context, &parts).await?)?;
     let Query(query) = query.map_err(bad_query)?;
-    let scope = Scope::of(&person, &query)?;
+    let scope = Scope::of(
+        &person,
+        query.file.as_ref(),
+        (query.from.as_ref(), query.to.as_ref()),
+    )?;
     let by = dimensions(query.by.as_deref())?;
     let floor = media.settings.statistics.floor;
     let mut work = media.api.db()?.connect().await?;
@@ -188,125 +142,11 @@ pub(super) async fn stats(
     }))
 }
 
-/// The query of [`accesses`].
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listed {
-    /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
-    page: Option<u32>,
-    /// How many are on a page.
-    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
-    limit: Option<u32>,
-    /// Of this file alone.
-    #[param(nullable = false)]
-    file: Option<String>,
-    /// From this month on.
-    #[param(nullable = false, pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$")]
-    from: Option<String>,
-    /// Up to this month.
-    #[param(nullable = false, pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$")]
-    to: Option<String>,
-}
-
-/// One access.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FileAccess)]
-pub(super) struct Access {
-    id: String,
-    file: String,
-    /// `play`, `stream` or `download`.
-    kind: String,
-    account: String,
-    role: String,
-    nation: String,
-    provider: String,
-    language: String,
-    category: String,
-    bytes: i64,
-    /// Whether nearly all of the file was fetched, and its end.
-    completed: bool,
-    #[schema(format = DateTime)]
-    opened_at: String,
-    #[schema(required, format = DateTime)]
-    closed_at: Option<String>,
-}
-
-/// Accesses one by one, the newest first.
+/// Whoever may see what others fetched.
 ///
-/// Who, in which role, fetched which file of which provider, from when until when. Scopes as for the counts; with
-/// `media.statistics.floor` editor, admin or operator.
-#[utoipa::path(
-    get,
-    path = "/v1/files/accesses",
-    tag = "media",
-    params(Listed),
-    responses((status = 200, description = "The accesses", body = Listing<Access>)),
-    security(("bearer" = []))
-)]
-pub(super) async fn accesses(
-    State(media): State<Arc<Media>>,
-    Extension(context): Extension<Context>,
-    query: Result<Query<Listed>, QueryRejection>,
-    request: Request,
-) -> Result<Json<Listing<Access>>, ApiError> {
-    let (parts, _) = request.into_parts();
-    let person = allowed(media.person(&context, &parts).await?)?;
-    let Query(query) = query.map_err(bad_query)?;
-    let page = List::new(query.page, query.limit)?;
-    let asked = Asked {
-        by: None,
-        from: query.from,
-        to: query.to,
-        file: query.file,
-    };
-    let scope = Scope::of(&person, &asked)?;
-    if media.settings.statistics.floor > 1 && !person.is_staff() {
-        let message = "single accesses are shown to editors and admins only";
-        return Err(ApiError::forbidden("scope_forbidden", message));
-    }
-    let mut work = media.api.db()?.connect().await?;
-    let mut sql = Sql::new("SELECT count(*) FROM file_accesses WHERE tenant = ");
-    scope.narrow(&mut sql);
-    let found: i64 = work.fetch_one(sql.query()).await?.get(0);
-    let (skip, most) = page.span();
-    let mut sql = Sql::new(
-        "SELECT id, file_id, kind, account, role, nation, company, language, category, bytes, completed, opened_at, \
-         closed_at FROM file_accesses WHERE tenant = ",
-    );
-    scope.narrow(&mut sql);
-    sql.push(" ORDER BY opened_at DESC, id LIMIT ")
-        .bind(signed(most as u64));
-    sql.push(" OFFSET ").bind(signed(skip as u64));
-    let rows = work.fetch_all(sql.query()).await?;
-    let items = rows.iter().map(Access::of).collect();
-    Ok(Json(
-        page.answer(items, usize::try_from(found).unwrap_or_default()),
-    ))
-}
-
-impl Access {
-    fn of(row: &AnyRow) -> Self {
-        Self {
-            id: row.get("id"),
-            file: row.get("file_id"),
-            kind: row.get("kind"),
-            account: row.get("account"),
-            role: row.get("role"),
-            nation: row.get("nation"),
-            provider: row.get("company"),
-            language: row.get("language"),
-            category: row.get("category"),
-            bytes: row.get("bytes"),
-            completed: row.get::<i64, _>("completed") == 1,
-            opened_at: time(row.get("opened_at")),
-            closed_at: row.get::<Option<i64>, _>("closed_at").map(time),
-        }
-    }
-}
-
-fn allowed(person: Person) -> Result<Person, ApiError> {
+/// # Errors
+/// 403.
+pub(super) fn allowed(person: Person) -> Result<Person, ApiError> {
     if person.sees_statistics() {
         return Ok(person);
     }
@@ -315,31 +155,40 @@ fn allowed(person: Person) -> Result<Person, ApiError> {
 }
 
 /// Which accesses are asked about.
-struct Scope {
-    tenant: String,
+pub(super) struct Scope {
+    pub(super) tenant: String,
     from: Option<String>,
     to: Option<String>,
     file: Option<String>,
 }
 
 impl Scope {
-    fn of(person: &Person, asked: &Asked) -> Result<Self, ApiError> {
-        let month = |field, text: &Option<String>| match text {
+    /// Of this file alone, in these months.
+    ///
+    /// # Errors
+    /// 400 for what is no month.
+    pub(super) fn of(
+        person: &Person,
+        file: Option<&String>,
+        (from, to): (Option<&String>, Option<&String>),
+    ) -> Result<Self, ApiError> {
+        let month = |field, text: Option<&String>| match text {
             Some(text) if !is_month(text) => Err(ApiError::bad_request(
                 field,
                 format!("{field} must be a month, such as 2026-11"),
             )),
-            text => Ok(text.clone()),
+            text => Ok(text.cloned()),
         };
         Ok(Self {
             tenant: person.tenant.to_string(),
-            from: month("from", &asked.from)?,
-            to: month("to", &asked.to)?,
-            file: asked.file.clone(),
+            from: month("from", from)?,
+            to: month("to", to)?,
+            file: file.cloned(),
         })
     }
 
-    fn narrow(&self, sql: &mut Sql) {
+    /// Goes on with the tenant and the rest.
+    pub(super) fn narrow(&self, sql: &mut Sql) {
         sql.bind(&*self.tenant);
         if let Some(from) = &self.from {
             sql.push(" AND month >= ").bind(&**from);
@@ -376,58 +225,6 @@ fn dimensions(asked: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
         })?);
     }
     Ok(found)
-}
-
-async fn total(work: &mut Work, scope: &Scope) -> Result<Counts, DbError> {
-    let mut sql = Sql::new(
-        "SELECT count(*), count(DISTINCT account), CAST(COALESCE(sum(bytes), 0) AS BIGINT), \
-         CAST(COALESCE(sum(completed), 0) AS BIGINT) FROM file_accesses WHERE closed_at IS NOT NULL AND tenant = ",
-    );
-    scope.narrow(&mut sql);
-    let row = work.fetch_one(sql.query()).await?;
-    Ok(Counts {
-        accesses: row.get(0),
-        unique: Some(row.get(1)),
-        bytes: row.get(2),
-        completed: row.get(3),
-    })
-}
-
-/// The largest groups first.
-async fn groups(
-    work: &mut Work,
-    scope: &Scope,
-    by: &[&'static str],
-) -> Result<Vec<(Vec<String>, Counts)>, DbError> {
-    let mut sql = Sql::new("SELECT ");
-    let names = |sql: &mut Sql| {
-        for (at, name) in by.iter().enumerate() {
-            sql.push(if at > 0 { ", " } else { "" }).push(name);
-        }
-    };
-    names(&mut sql);
-    sql.push(
-        ", count(*), count(DISTINCT account), CAST(COALESCE(sum(bytes), 0) AS BIGINT), \
-         CAST(COALESCE(sum(completed), 0) AS BIGINT) FROM file_accesses WHERE closed_at IS NOT NULL AND tenant = ",
-    );
-    scope.narrow(&mut sql);
-    sql.push(" GROUP BY ");
-    names(&mut sql);
-    sql.push(" ORDER BY count(*) DESC, ");
-    names(&mut sql);
-    let rows = work.fetch_all(sql.query()).await?;
-    let group = |row: &AnyRow| {
-        let of = (0..by.len()).map(|at| row.get::<String, _>(at)).collect();
-        let at = by.len();
-        let counts = Counts {
-            accesses: row.get(at),
-            unique: Some(row.get(at + 1)),
-            bytes: row.get(at + 2),
-            completed: row.get(at + 3),
-        };
-        (of, counts)
-    };
-    Ok(rows.iter().map(group).collect())
 }
 
 /// Counts groups below the floor together, with the smallest of the others, so that nobody learns them by subtracting;
@@ -470,63 +267,6 @@ fn group(by: &[&'static str], of: &[String], counts: Counts) -> Group {
         of: of.collect(),
         counts,
     }
-}
-
-async fn open(work: &mut Work, scope: &Scope) -> Result<i64, DbError> {
-    let mut sql = Sql::new("SELECT count(*) FROM file_accesses WHERE closed_at IS NULL AND tenant = ");
-    scope.narrow(&mut sql);
-    Ok(work.fetch_one(sql.query()).await?.get(0))
-}
-
-async fn library(work: &mut Work, scope: &Scope) -> Result<Library, DbError> {
-    let mut sql = Sql::new(
-        "SELECT count(*), CAST(COALESCE(sum(size), 0) AS BIGINT) FROM files WHERE state <> 'receiving' AND tenant = ",
-    );
-    sql.bind(&*scope.tenant);
-    let row = work.fetch_one(sql.query()).await?;
-    Ok(Library {
-        count: row.get(0),
-        bytes: row.get(1),
-    })
-}
-
-async fn most_used(work: &mut Work, scope: &Scope, floor: i64) -> Result<Vec<Used>, DbError> {
-    let mut sql = Sql::new(
-        "SELECT file_id, (SELECT title FROM files WHERE files.id = file_id AND files.tenant = file_accesses.tenant), \
-         count(*), count(DISTINCT account) FROM file_accesses WHERE closed_at IS NOT NULL AND tenant = ",
-    );
-    scope.narrow(&mut sql);
-    sql.push(" GROUP BY tenant, file_id HAVING count(DISTINCT account) >= ")
-        .bind(floor);
-    sql.push(" ORDER BY count(*) DESC, file_id LIMIT ").bind(TOP);
-    let rows = work.fetch_all(sql.query()).await?;
-    let used = rows.iter().map(|row| Used {
-        file: row.get(0),
-        title: row.get(1),
-        accesses: row.get(2),
-        unique: row.get(3),
-    });
-    Ok(used.collect())
-}
-
-/// Uploads beside usage.
-async fn months(work: &mut Work, scope: &Scope) -> Result<Vec<Month>, DbError> {
-    let mut sql = Sql::new(
-        "SELECT month, CAST(sum(uploads) AS BIGINT), CAST(sum(accesses) AS BIGINT) FROM (\
-         SELECT month, 1 AS uploads, 0 AS accesses FROM files WHERE state <> 'receiving' AND tenant = ",
-    );
-    sql.bind(&*scope.tenant);
-    sql.push(" UNION ALL SELECT month, 0, 1 FROM file_accesses WHERE closed_at IS NOT NULL AND tenant = ");
-    scope.narrow(&mut sql);
-    sql.push(") AS both_of_them GROUP BY month ORDER BY month DESC LIMIT ")
-        .bind(MONTHS);
-    let rows = work.fetch_all(sql.query()).await?;
-    let months = rows.iter().map(|row| Month {
-        month: row.get(0),
-        uploads: row.get(1),
-        accesses: row.get(2),
-    });
-    Ok(months.collect())
 }
 
 /// A share of a whole. Counts are far below 2^53.

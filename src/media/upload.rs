@@ -21,7 +21,8 @@ use super::files::{self, NotWritten};
 use super::form::{Form, FormError};
 use super::intake::{Intake, Taken, Unfit};
 use super::quota::Place;
-use super::source::{Source, SourceError};
+use super::refusal::{Refused, field_error, full};
+use super::source::Source;
 use super::store::Store;
 use super::viewer::Person;
 
@@ -36,14 +37,6 @@ pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3600);
 
 /// For how long a refused upload is still read, so that its sender gets to read the answer.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Why an upload fails.
-pub(super) enum Refused {
-    /// Its sender is told, and can do something about it.
-    Api(ApiError),
-    /// It is this installation's fault.
-    Failed(ApiError),
-}
 
 /// The form.
 #[derive(utoipa::ToSchema)]
@@ -337,67 +330,8 @@ impl From<Unfit> for Wrong {
     }
 }
 
-impl From<ApiError> for Refused {
-    fn from(error: ApiError) -> Self {
-        if error.status.is_server_error() {
-            Self::Failed(error)
-        } else {
-            Self::Api(error)
-        }
-    }
-}
-
-impl From<FormError> for Refused {
-    fn from(error: FormError) -> Self {
-        Self::Api(match error {
-            FormError::Source(error) => cut(error),
-            FormError::Malformed => ApiError::bad_request("body", error.to_string()),
-            FormError::TooLarge => {
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", error.to_string())
-            }
-        })
-    }
-}
-
-/// What is told to a sender who fell silent; one that is gone hears nothing.
-pub(super) fn cut(error: SourceError) -> ApiError {
-    match error {
-        SourceError::Silent => ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", error.to_string()),
-        SourceError::Cut => ApiError::bad_request("body", error.to_string()),
-    }
-}
-
-/// 413: the tenant has as much as it may.
-pub(super) fn full() -> ApiError {
-    let message = "the tenant's quota of bytes is used up";
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded", message)
-}
-
 fn failed(message: &'static str) -> ApiError {
     ApiError::unavailable("unavailable", message, 1)
-}
-
-/// A field that is no text is told by its name, when it is one that is known.
-fn field_error(error: FormError, name: &str) -> Refused {
-    let known = [
-        "title",
-        "description",
-        "category",
-        "language",
-        "provider",
-        "content",
-        "roles",
-    ];
-    let field = known.into_iter().find(|known| *known == name);
-    match (error, field) {
-        (FormError::TooLarge, Some(field)) => {
-            ApiError::bad_request(field, format!("{field} is too long")).into()
-        }
-        (FormError::Malformed, Some(field)) => {
-            ApiError::bad_request(field, format!("{field} is no UTF-8, or the form is cut off")).into()
-        }
-        (error, _) => error.into(),
-    }
 }
 
 /// The last part of a file's name: a label, and never a path.

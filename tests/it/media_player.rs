@@ -68,7 +68,10 @@ async fn becomes(tab: &mut Tab, expression: &str) -> Value {
 async fn a_film_plays_on_both_kinds_of_lease_and_stops_with_it() {
     let node = Node::start().await;
     let browser = Chromium::start(&node.dir.join("browser")).await;
-    let mut tab = browser.open(&format!("https://{}/", node.players)).await;
+    // A page of this origin without a policy of its own.
+    let mut tab = browser
+        .open(&format!("https://{}/v1/openapi.json", node.players))
+        .await;
     becomes(
         &mut tab,
         "document.body && document.readyState === 'complete' && 'there'",
