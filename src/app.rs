@@ -20,15 +20,18 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::accounts::{self, Accounts};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
+use crate::catalogue::{Catalogue, Remembered, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
+use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
 use crate::media::{self, Media};
 use crate::net::address::Addressing;
@@ -76,6 +79,8 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    remembered: Option<Arc<Remembered>>,
+    accounts: Option<Arc<Accounts>>,
     media: Option<Arc<Media>>,
 }
 
@@ -109,19 +114,24 @@ impl Node {
             config.outage.clone(),
             Arc::clone(&metrics),
         );
+        let db = open_database(&config, &metrics).await?;
+        let tasks = TaskTracker::new();
+        let remembered = db.clone().filter(|_| config.modules.catalogue);
+        let remembered = remembered.map(|db| Remembered::new(db, &config.catalogue, tasks.clone()));
+        let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
-            policy: ArcSwap::from_pointee(Policy::new(&config)),
+            policy: ArcSwap::from_pointee(Policy::new(&config).with_shelf(shelf.clone())),
+            shelf,
             tickets: ArcSwap::from_pointee(config.tickets.clone()),
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
-            tasks: TaskTracker::new(),
+            tasks,
         });
         gateway.count_rules(&gateway.policy.load());
-        let db = open_database(&config, &metrics).await?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -130,6 +140,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            trail: AuditTrail::open(&config.trail, &config.data.dir).map_err(failed("audit.log"))?,
             db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -137,6 +148,8 @@ impl Node {
             facade: config.facade.clone(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
+        let accounts = config.modules.accounts;
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
         let media = open_media(&config, &api)?;
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
@@ -155,6 +168,8 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            remembered,
+            accounts,
             media,
         };
         node.serve(players, admin)?;
@@ -170,6 +185,7 @@ impl Node {
             Ok(()) => {}
         }
         node.maintain();
+        node.demonstrate();
         node.webhooks.start();
         Ok(node)
     }
@@ -200,8 +216,6 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
-            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
-                .map_err(failed("audit.log"))?,
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
@@ -220,10 +234,27 @@ impl Node {
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
         let mut parts = OpenApiRouter::default();
+        if let Some(accounts) = &self.accounts {
+            parts = parts.merge(accounts::routes(accounts));
+        }
+        if self.config.modules.catalogue {
+            let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
+            let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
+            parts = parts.merge(catalogue.routes());
+        }
         if let Some(media) = &self.media {
             parts = parts.merge(media::routes(media));
         }
         parts
+    }
+
+    /// Demo contents for whoever tries a node out: once, and never on one with a certificate of its own.
+    fn demonstrate(&mut self) {
+        let wanted = self.config.modules.catalogue && self.config.catalogue.demo;
+        let tried_out = self.config.tls.cert.as_os_str().is_empty();
+        if let Some(db) = self.api.db.clone().filter(|_| wanted && tried_out) {
+            self.upkeep.push(tokio::spawn(demo::make_once(db)).abort_handle());
+        }
     }
 
     fn maintain(&mut self) {
@@ -236,6 +267,10 @@ impl Node {
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
         if let Some(media) = self.media.clone() {
             self.upkeep.push(tokio::spawn(media.keep()).abort_handle());
+        }
+        if let Some(accounts) = &self.accounts {
+            let task = tokio::spawn(Arc::clone(accounts).keep());
+            self.upkeep.push(task.abort_handle());
         }
         if let Some(db) = self.api.db.clone().filter(|db| !db.is_ready()) {
             let migrate = self.config.database.migrate;

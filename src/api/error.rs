@@ -156,6 +156,15 @@ impl ApiError {
         }
     }
 
+    /// Names the field that is meant.
+    #[must_use]
+    pub fn with_field(self, field: &'static str) -> Self {
+        Self {
+            field: Some(field),
+            ..self
+        }
+    }
+
     /// Puts more beside `error` into the body.
     #[must_use]
     pub fn beside(self, more: Map<String, Value>) -> Self {
@@ -260,15 +269,22 @@ impl From<StoreError> for ApiError {
 }
 
 /// 404 for paths that do not exist.
-pub(super) async fn not_found() -> ApiError {
+pub async fn not_found() -> ApiError {
     ApiError::not_found("there is nothing at this path")
 }
 
 /// 405; axum adds `Allow`.
-pub(super) async fn method_not_allowed() -> ApiError {
+pub async fn method_not_allowed() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "this path does not take this method",
     )
+}
+
+/// 405 where HEAD is refused too: a socket is opened by GET alone.
+pub(super) async fn only_get() -> ApiError {
+    method_not_allowed()
+        .await
+        .with_header(header::ALLOW, HeaderValue::from_static("GET"))
 }

@@ -18,7 +18,8 @@
 //!   `minimum`, `maximum`, `max_length`, `pattern`. What satisfies them is not answered with 400, and what does not is.
 //! * `request_body = T` and `responses((status = 200, description = "..", body = T))` name the types that are really read and
 //!   written; they derive `ToSchema`. An `Option` that is always written has `#[schema(required)]`; a `SystemTime` has
-//!   `value_type = String, format = DateTime`. A list is `body = Listing<T>` (`page`).
+//!   `value_type = String, format = DateTime`. A list is `body = Listing<T>` (`page`);
+//!   where it takes `fields`, items may lack any member but the first.
 //! * Refusals are [`error::ErrorBody`]. 400, 401, 403, 404, 408, 413, 415, 429, 431 and 503 are added by `document` where a
 //!   route can answer them (it has a token, a body, a path parameter). A route describes those of its own, such as 409 and
 //!   410, with `body = ErrorBody` and its codes in the description; `ErrorWith<T>` where more stands beside `error`.
@@ -30,12 +31,15 @@
 mod accounts;
 pub mod admin;
 mod adobe;
-pub mod body;
+pub(crate) mod body;
+pub mod caller;
+pub(crate) mod choice;
+mod cors;
 mod docs;
 mod document;
 mod echo;
 pub mod error;
-mod fields;
+pub(crate) mod fields;
 pub mod grant;
 mod handshake;
 mod lone;
@@ -45,6 +49,8 @@ mod pace;
 pub mod page;
 mod pages;
 mod playing;
+pub mod start;
+mod streams;
 mod ticket;
 mod watch;
 mod webhooks;
@@ -55,7 +61,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -67,7 +73,7 @@ use crate::gateway::Gateway;
 use crate::net::address::Addressing;
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::origin::Origins;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AuditTrail, Metrics};
 
 use self::document::Players;
 use self::error::ApiError;
@@ -78,7 +84,7 @@ pub struct Api {
     pub gateway: Arc<Gateway>,
     /// Tokens.
     pub verifier: Arc<Verifier>,
-    /// Which pages may open sockets.
+    /// Whose pages may call.
     pub origins: ArcSwap<Origins>,
     /// Whose forwarded addresses are believed.
     pub addressing: Arc<Addressing>,
@@ -88,6 +94,8 @@ pub struct Api {
     pub request_limits: RequestLimits,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where the calls of operators and of staff are recorded.
+    pub trail: AuditTrail,
     /// Rows; none: every part is switched off, or only this node could see them.
     pub db: Option<Db>,
     /// Whether the node is leaving: readiness fails.
@@ -126,10 +134,11 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         .routes(routes!(lone::open, playing::list))
         .routes(routes!(lone::stop))
         .routes(routes!(lone::heartbeat))
+        .routes(routes!(streams::list, streams::open))
         .routes(routes!(ticket::check))
-        .routes(routes!(watch::watch).map(|watch| watch.head(error::method_not_allowed)));
+        .routes(routes!(watch::watch).map(only_get));
     if api.echo.is_some() {
-        router = router.route("/debug/echo", get(echo::echo).head(error::method_not_allowed));
+        router = router.route("/debug/echo", only_get(get(echo::echo)));
     }
     let router = router.with_state(Arc::clone(api)).merge(parts);
     let (mut router, document) = router.split_for_parts();
@@ -141,4 +150,9 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(api), pace::pace))
+        .layer(from_fn_with_state(Arc::clone(api), cors::share))
+}
+
+fn only_get(route: MethodRouter<Arc<Api>>) -> MethodRouter<Arc<Api>> {
+    route.head(error::only_get).fallback(error::only_get)
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header;
 use http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
@@ -96,6 +95,7 @@ pub(super) async fn watch(
     let start = Start::parse(parts.uri.query().unwrap_or_default())?;
     let entitlement = api.gateway.policy.load().entitlement(&claims);
     let player = Player::new(claims, start, entitlement, context.id, context.client)?;
+    api.check_content(&player).await?;
     if api.gateway.lease.is_refusing(&player.account) {
         let message = "slots cannot be judged just now; try again";
         return Err(ApiError::unavailable("unavailable", message, RETRY_AFTER_OUTAGE));
@@ -115,25 +115,6 @@ pub(super) async fn watch(
 }
 
 impl Api {
-    pub(crate) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
-        let host = parts
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-        if self
-            .origins
-            .load()
-            .allows(parts.headers.get(header::ORIGIN), host)
-        {
-            return Ok(());
-        }
-        Err(ApiError::forbidden(
-            "origin_forbidden",
-            "pages of this origin may not open sockets here",
-        ))
-    }
-
     /// A client behind a trusted proxy could not be judged before its headers were read.
     pub(super) fn check_client(&self, context: &Context) -> Result<Option<ClientGuard>, ApiError> {
         if context.client == context.peer.ip() {
@@ -147,6 +128,10 @@ impl Api {
             })
     }
 
+    /// The verified token of a request.
+    ///
+    /// # Errors
+    /// 401, 429 for a token that asks too often, 503 where it cannot be checked in time.
     pub(crate) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;

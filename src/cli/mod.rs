@@ -11,8 +11,10 @@
 
 mod accounts;
 mod admin_client;
+mod content;
 mod database;
 mod health;
+mod people;
 mod serve;
 mod sessions;
 mod table;
@@ -80,7 +82,7 @@ enum Command {
     /// List or end the sessions of a running node
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Block, unblock or limit accounts
+    /// Add, list, block, unblock or limit accounts
     #[command(subcommand)]
     Accounts(accounts::AccountsCommand),
     /// Show who is told what happens, how far behind they are, and what could not be told
@@ -89,6 +91,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Work on the content catalogue
+    #[command(subcommand)]
+    Content(content::ContentCommand),
     /// Look at the database's tables, make or undo them
     #[command(subcommand)]
     Database(database::DatabaseCommand),
@@ -118,6 +123,7 @@ pub fn run() -> ExitCode {
         Command::Sessions(command) => sessions::run(&cli.settings, command),
         Command::Accounts(command) => accounts::run(&cli.settings, command),
         Command::Webhooks { json } => webhooks::run(&cli.settings, json),
+        Command::Content(command) => content::run(&cli.settings, &command),
         Command::Database(command) => database::run(&cli.settings, &command),
         Command::Health { json } => health::run(&cli.settings, json),
     };

@@ -16,7 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Devices, Exempt, Facade, GroupRule, Media, Modules, RedisUrl, Secret};
+use super::{
+    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Media, Modules, RedisUrl, Secret,
+};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,6 +37,10 @@ pub struct Config {
     pub database: Database,
     /// Parts that can be switched off.
     pub modules: Modules,
+    /// People who sign up here.
+    pub accounts: Accounts,
+    /// Contents.
+    pub catalogue: Catalogue,
     /// Files.
     pub media: Media,
     /// Playback tickets.

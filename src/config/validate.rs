@@ -14,7 +14,10 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Database, Redis, RedisServers, Webhooks, facade, media_validate, rules_validate};
+use super::{
+    Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, media_validate,
+    rules_validate,
+};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -48,6 +51,8 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     rules_validate::check(config, &mut found);
     facade::check(config, &mut found);
     database(&config.database, &mut found);
+    accounts::check(config, &mut found);
+    catalogue::check(config, &mut found);
     media_validate::check(&config.media, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);

@@ -89,7 +89,7 @@ impl Session {
             account: &self.player.account,
             session: self.id,
             content: &self.player.content,
-            roles: &self.player.roles,
+            roles: &self.player.sight.roles,
             token_end: self.player.token_end,
         })?;
         self.ticket_due = due;

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod redis;
 mod rule;
 pub mod service;
+pub mod shelf;
 pub mod silence;
 mod standings;
 pub mod store;

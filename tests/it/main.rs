@@ -17,12 +17,17 @@ mod receiver;
 mod redis_servers;
 mod stage;
 
+mod accounts;
 mod admin;
 mod balancer;
 mod browser;
+mod catalogue;
+mod catalogue_files;
+mod catalogue_play;
 mod cli;
 mod conformance;
 mod consent;
+mod cors;
 mod database;
 mod deploy;
 mod doors;
