@@ -55,7 +55,6 @@ impl Flow {
     }
 
     /// As a body. An error ends the connection, so that the viewer sees that there should be more.
-    #[must_use]
     pub(super) fn body(self) -> Body {
         Body::from_stream(stream::unfold(self, |mut flow| async move {
             let next = flow.next().await;

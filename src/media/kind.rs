@@ -11,7 +11,7 @@ pub(super) const HEAD_BYTES: usize = 4096;
 /// No file of any type is whole with fewer bytes.
 pub(super) const LEAST_BYTES: u64 = 4;
 
-/// What the first bytes of a WebM or Matroska file are (RFC 8794, section 11.2.1).
+/// What the first bytes of a `WebM` or Matroska file are (RFC 8794, section 11.2.1).
 const EBML: &[u8] = &[0x1a, 0x45, 0xdf, 0xa3];
 
 /// Length of a packet of an MPEG transport stream (ISO/IEC 13818-1).
