@@ -225,7 +225,7 @@ async fn bytes_stop_in_the_middle_when_an_http_lease_ends() {
     let id = film(&node, LARGE, &[("content", "m1")]).await;
     let lease = lease(&node, &token("ann"), "m1").await;
     stops(&node, &id, &lease.ticket, LARGE as u64, async || {
-        lease.end(&node).await
+        lease.end(&node).await;
     })
     .await;
     node.metric_becomes("usher_media_responses_stopped_total", 1.0)
@@ -241,7 +241,7 @@ async fn bytes_stop_in_the_middle_when_a_socket_ends() {
     let granted = player.next().await;
     let ticket = granted["ticket"]["token"].as_str().unwrap().to_owned();
     stops(&node, &id, &ticket, LARGE as u64, async || {
-        player.close(1000).await
+        player.close(1000).await;
     })
     .await;
 }
