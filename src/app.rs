@@ -36,6 +36,7 @@ use crate::lease::service::Service;
 use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
 use crate::ledger::{self, Desk, Ledger};
+use crate::media::{self, Media};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -84,6 +85,7 @@ pub struct Node {
     remembered: Option<Arc<catalogue::Remembered>>,
     accounts: Option<Arc<Accounts>>,
     ledger: Option<Ledger>,
+    media: Option<Arc<Media>>,
 }
 
 impl Node {
@@ -164,6 +166,7 @@ impl Node {
         let accounts = config.modules.accounts;
         let others = remembering(&config, &api);
         let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, others)));
+        let media = open_media(&config, &api)?;
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -184,6 +187,7 @@ impl Node {
             remembered,
             accounts,
             ledger,
+            media,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -261,6 +265,9 @@ impl Node {
         if self.config.modules.ledger {
             parts = parts.merge(Desk::new(Arc::clone(&self.api), &self.config).routes());
         }
+        if let Some(media) = &self.media {
+            parts = parts.merge(media::routes(media));
+        }
         parts
     }
 
@@ -281,6 +288,9 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(media) = self.media.clone() {
+            self.upkeep.push(tokio::spawn(media.keep()).abort_handle());
+        }
         if let Some(accounts) = &self.accounts {
             let task = tokio::spawn(Arc::clone(accounts).keep());
             self.upkeep.push(task.abort_handle());
@@ -326,6 +336,9 @@ impl Node {
         self.gateway.lease.farewell().await;
         if let Some(ledger) = &self.ledger {
             ledger.stop().await;
+        }
+        if let Some(media) = &self.media {
+            media.leave().await;
         }
         if let Some(db) = &self.api.db {
             db.close().await;
@@ -391,6 +404,15 @@ async fn open_database(config: &Config, metrics: &Arc<Metrics>) -> Result<Option
         Err(error) => return Err(AppError::Settings(format!("database: {error}"))),
     }
     Ok(Some(db))
+}
+
+/// The room of files, if it is switched on.
+fn open_media(config: &Config, api: &Arc<Api>) -> Result<Option<Arc<Media>>, AppError> {
+    if !config.modules.media {
+        return Ok(None);
+    }
+    let media = Media::open(api, &config.media, &config.data.dir);
+    media.map(Some).map_err(failed("media"))
 }
 
 /// The configured certificate, or the development certificate, which is made when it is missing.

@@ -15,6 +15,8 @@ mod ledger;
 mod load;
 #[cfg(test)]
 mod load_tests;
+mod media;
+mod media_validate;
 mod origin;
 mod redis_url;
 mod rules;
@@ -34,6 +36,7 @@ pub use error::ConfigError;
 pub use facade::{Application, Facade};
 pub use ledger::Ledger;
 pub use load::{Overrides, leaves, load, to_toml};
+pub use media::{Media, MediaQuota, MediaScan, MediaStatistics, MediaStore};
 pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
 pub use rules::{Devices, Exempt, GroupRule, Per};
 pub use secret::Secret;

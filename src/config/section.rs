@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Ledger, Modules, RedisUrl, Secret,
+    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Media, Modules, RedisUrl, Secret,
 };
 
 /// All settings of a node.
@@ -43,6 +44,8 @@ pub struct Config {
     pub catalogue: Catalogue,
     /// Plays and statements.
     pub ledger: Ledger,
+    /// Files.
+    pub media: Media,
     /// Playback tickets.
     pub tickets: Tickets,
     /// The API of another product.

@@ -16,6 +16,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, ledger, rules_validate,
+    Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, media_validate,
+    rules_validate,
 };
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
@@ -53,6 +55,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     accounts::check(config, &mut found);
     catalogue::check(config, &mut found);
     ledger::check(&config.ledger, &mut found);
+    media_validate::check(&config.media, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);

@@ -181,6 +181,18 @@ metrics! {
     ledger_plays_total: CounterFamily = ("outcome", &["written", "repeated", "unfit", "missed"]);
     /// How long the oldest start or end waits to be written to the database, of those that this node writes.
     ledger_lag_seconds: Gauge = ();
+    /// Uploads by outcome: stored, refused (for what they are or how they came), failed (the store or the database).
+    media_uploads_total: CounterFamily = ("outcome", &["stored", "refused", "failed"]);
+    /// Bytes of files sent to viewers.
+    media_bytes_sent_total: IntCounter = ();
+    /// Responses with a file's bytes that are under way.
+    media_responses_open: IntGauge = ();
+    /// Responses that were stopped because their lease had ended.
+    media_responses_stopped_total: IntCounter = ();
+    /// Scans of files by verdict; `error`: the scanner did not judge.
+    media_scans_total: CounterFamily = ("verdict", &["clean", "infected", "error"]);
+    /// Accesses to files that could not be written down.
+    media_accesses_lost_total: IntCounter = ();
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];
 }

@@ -10,6 +10,7 @@
 
 mod chromium;
 mod harness;
+mod library;
 mod postgres;
 mod raw;
 mod receiver;
@@ -39,6 +40,10 @@ mod ledger_files;
 mod ledger_http;
 mod ledger_plays;
 mod lifecycle;
+mod media;
+mod media_delivery;
+mod media_player;
+mod media_uploads;
 mod nodes;
 mod openapi;
 mod operators;
