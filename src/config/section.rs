@@ -17,8 +17,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Ledger, Modules, RedisUrl, Secret,
-    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Media, Modules, RedisUrl, Secret,
+    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Ledger, Media, Modules, RedisUrl,
+    Secret,
 };
 
 /// All settings of a node.

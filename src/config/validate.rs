@@ -15,8 +15,7 @@ use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, ledger, rules_validate,
-    Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, media_validate,
+    Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, ledger, media_validate,
     rules_validate,
 };
 
