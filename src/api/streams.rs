@@ -36,7 +36,7 @@ type AskedQuery = Result<Query<Asked>, QueryRejection>;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// Its tenant, where the token reaches others (scope `operator`).
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     tenant: Option<String>,
     /// Its plan, for `limit`; only staff name it.
     #[param(nullable = false)]
