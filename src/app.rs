@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::observe::Routes;
@@ -214,8 +214,8 @@ impl Node {
     }
 
     /// Routes of the parts that are switched on.
-    fn parts(&self) -> Router {
-        Router::new()
+    fn parts(&self) -> OpenApiRouter {
+        OpenApiRouter::default()
     }
 
     fn maintain(&mut self) {

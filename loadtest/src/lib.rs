@@ -11,6 +11,7 @@ pub mod dice;
 pub mod floor;
 pub mod floor_process;
 pub mod gauge;
+pub mod host;
 pub mod latency;
 pub mod outcome;
 pub mod output;

@@ -12,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
-use crate::lease::model::{Decision, Entry, Fenced, Order};
+use crate::lease::model::{Decision, Entry, Fenced, Order, Standing};
 use crate::protocol::MAX_ID_BYTES;
 use crate::protocol::close::EndCode;
 use crate::protocol::id::{AccountKey, SessionId};
@@ -23,7 +24,7 @@ use super::admin::{Admin, BODY};
 use super::body::read_json;
 use super::error::ApiError;
 use super::operator::{Operator, done, told};
-use super::page::{Page, PageQuery, bad_query};
+use super::page::{Listed, Listing, Page, PageQuery, bad_query};
 
 /// Accounts looked through for a list of all sessions.
 const MAX_ACCOUNTS: usize = 1_000_000;
@@ -31,17 +32,50 @@ const MAX_ACCOUNTS: usize = 1_000_000;
 /// Most streams of one account, as in tokens and plans.
 const MAX_LIMIT: u32 = 1_000;
 
-/// A session in a list.
-#[derive(Serialize)]
-struct Item {
+/// A session, as operators see it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionItem {
+    /// Its tenant.
     tenant: Arc<str>,
+    /// Its account.
     account: Arc<str>,
     #[serde(flatten)]
     session: Holder,
+    /// How often it moved to another socket, from 1.
     epoch: u64,
 }
 
-impl Item {
+/// What operators decided about an account.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StandingBody {
+    /// Its tenant.
+    tenant: Arc<str>,
+    /// The account.
+    account: Arc<str>,
+    /// Whether nobody of it may play.
+    blocked: bool,
+    /// The limit that operators set; none: tokens and plans say.
+    #[schema(required)]
+    limit: Option<u32>,
+}
+
+/// What a decision came to.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DecidedBody {
+    #[serde(flatten)]
+    standing: StandingBody,
+    /// Sessions that it ends.
+    ended: u32,
+}
+
+/// Sessions that are ended.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EndedBody {
+    /// How many.
+    ended: usize,
+}
+
+impl SessionItem {
     fn new(key: &AccountKey, entry: &Entry) -> Self {
         Self {
             tenant: Arc::clone(&key.tenant),
@@ -52,15 +86,31 @@ impl Item {
     }
 }
 
+impl StandingBody {
+    fn new(key: AccountKey, standing: &Standing) -> Self {
+        Self {
+            tenant: key.tenant,
+            account: key.account,
+            blocked: standing.blocked,
+            limit: standing.limit,
+        }
+    }
+}
+
 type Shared = State<Arc<Admin>>;
 type Who = Extension<Operator>;
 type AccountPath = Result<Path<String>, PathRejection>;
 
 /// Which of an account's sessions are meant.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
+    /// The account's tenant; left out: the token's. Another one takes the scope `operator`.
+    #[param(nullable = false)]
     tenant: Option<String>,
+    /// Only this device's; where the whole account is meant it is refused.
+    #[param(nullable = false)]
     device: Option<String>,
 }
 
@@ -83,7 +133,15 @@ fn key_of(
     })
 }
 
-/// Every session, of all tenants.
+/// Every session, of all tenants. The scope is `operator`.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/sessions",
+    tag = "accounts",
+    params(Listed),
+    responses((status = 200, description = "The sessions", body = Listing<SessionItem>)),
+    security(("bearer" = []))
+)]
 pub(super) async fn list_all(State(admin): Shared, query: PageQuery) -> Result<Response, ApiError> {
     let page = Page::of(query)?;
     let lease = &admin.api.gateway.lease;
@@ -99,15 +157,23 @@ pub(super) async fn list_all(State(admin): Shared, query: PageQuery) -> Result<R
     for key in accounts {
         for entry in &lease.list(&key).await? {
             if (start..start.saturating_add(limit)).contains(&total) {
-                items.push(Item::new(&key, entry));
+                items.push(SessionItem::new(&key, entry));
             }
             total += 1;
         }
     }
-    Ok(Json(page.list(&items, total)).into_response())
+    Ok(Json(page.list(items, total)).into_response())
 }
 
 /// The sessions of an account, on all nodes; none for an account never seen.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/accounts/{account}/sessions",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Listed),
+    responses((status = 200, description = "The sessions", body = Listing<SessionItem>)),
+    security(("bearer" = []))
+)]
 pub(super) async fn list(
     State(admin): Shared,
     Extension(operator): Who,
@@ -122,11 +188,19 @@ pub(super) async fn list(
     let entries = admin.api.gateway.lease.list(&key).await?;
     let (start, limit) = page.span();
     let shown = entries.iter().skip(start).take(limit);
-    let items: Vec<Item> = shown.map(|entry| Item::new(&key, entry)).collect();
-    Ok(Json(page.list(&items, entries.len())).into_response())
+    let items: Vec<SessionItem> = shown.map(|entry| SessionItem::new(&key, entry)).collect();
+    Ok(Json(page.list(items, entries.len())).into_response())
 }
 
 /// What operators decided about an account.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/accounts/{account}",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    responses((status = 200, description = "Their decisions", body = StandingBody)),
+    security(("bearer" = []))
+)]
 pub(super) async fn show(
     State(admin): Shared,
     Extension(operator): Who,
@@ -136,12 +210,18 @@ pub(super) async fn show(
     let which = query.map_err(bad_query)?.0;
     let key = key_of(&operator, which.tenant.as_deref(), account)?;
     let standing = admin.api.gateway.lease.standing(&key).await?;
-    let (blocked, limit) = (standing.blocked, standing.limit);
-    let body = json!({"tenant": key.tenant, "account": key.account, "blocked": blocked, "limit": limit});
-    Ok(Json(body).into_response())
+    Ok(Json(StandingBody::new(key, &standing)).into_response())
 }
 
 /// Ends an account's sessions, or those of one device.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/accounts/{account}/sessions",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    responses((status = 200, description = "How many", body = EndedBody)),
+    security(("bearer" = []))
+)]
 pub(super) async fn end_all(
     State(admin): Shared,
     Extension(operator): Who,
@@ -162,10 +242,18 @@ pub(super) async fn end_all(
         let answer = lease.order(&key, kick(entry.session)).await?;
         ended += usize::from(answer == Fenced::Done);
     }
-    Ok(told(json!({"ended": ended})))
+    Ok(told(json!(EndedBody { ended })))
 }
 
 /// Ends one session.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/accounts/{account}/sessions/{session}",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), ("session" = String, Path, description = "The session"), Which),
+    responses((status = 204, description = "It is ended")),
+    security(("bearer" = []))
+)]
 pub(super) async fn end_one(
     State(admin): Shared,
     Extension(operator): Who,
@@ -191,6 +279,14 @@ fn kick(session: SessionId) -> Order {
 }
 
 /// Nobody of the account plays any more.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/accounts/{account}/block",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    responses((status = 200, description = "What holds now", body = DecidedBody)),
+    security(("bearer" = []))
+)]
 pub(super) async fn block(
     shared: Shared,
     who: Who,
@@ -201,6 +297,14 @@ pub(super) async fn block(
 }
 
 /// They may again.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/accounts/{account}/unblock",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    responses((status = 200, description = "What holds now", body = DecidedBody)),
+    security(("bearer" = []))
+)]
 pub(super) async fn unblock(
     shared: Shared,
     who: Who,
@@ -211,15 +315,27 @@ pub(super) async fn unblock(
 }
 
 /// A limit in a body. `null` must be said: an empty body takes no limit away by accident.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Limit {
+    /// The slots; `null`: what tokens and plans say.
     #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required, maximum = 1000)]
     limit: Option<u32>,
+    /// Whether sessions beyond it are ended, the newest first.
     #[serde(default)]
     enforce_running: bool,
 }
 
-/// So many slots, whatever tokens and plans say.
+/// So many slots, whatever tokens and plans say; `null`: as they say again.
+#[utoipa::path(
+    put,
+    path = "/v1/admin/accounts/{account}/limit",
+    tag = "accounts",
+    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    request_body = Limit,
+    responses((status = 200, description = "What holds now", body = DecidedBody)),
+    security(("bearer" = []))
+)]
 pub(super) async fn limit(
     shared: Shared,
     who: Who,
@@ -253,8 +369,8 @@ async fn decide(
     }
     let key = key_of(&operator, which.tenant.as_deref(), account)?;
     let decided = admin.api.gateway.lease.decide(&key, decision).await?;
-    let (blocked, limit) = (decided.standing.blocked, decided.standing.limit);
-    Ok(told(json!({
-        "tenant": key.tenant, "account": key.account, "blocked": blocked, "limit": limit, "ended": decided.ended,
+    Ok(told(json!(DecidedBody {
+        standing: StandingBody::new(key, &decided.standing),
+        ended: decided.ended,
     })))
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use http::header;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::telemetry::{AuditTrail, LogHandle, Metrics};
 use crate::webhooks::Webhooks;
@@ -21,10 +23,11 @@ use crate::webhooks::Webhooks;
 use super::Api;
 use super::accounts;
 use super::body::read_json;
-use super::error::{self, ApiError};
+use super::document::{self, Operators};
+use super::error::{self, ApiError, ErrorBody};
 use super::operator::{require_node_operator, require_operator, told};
-use super::page::{Page, PageQuery};
-use super::webhooks;
+use super::page::{Listed, Listing, Page, PageQuery};
+use super::{docs, webhooks};
 
 /// An operator's body must come within this time.
 pub(super) const BODY: Duration = Duration::from_secs(5);
@@ -45,37 +48,36 @@ pub struct Admin {
 
 /// The routes of the admin listener.
 pub fn admin_routes(admin: &Arc<Admin>) -> Router {
-    let node = Router::new()
-        .route("/v1/admin/sessions", get(accounts::list_all))
-        .route("/v1/admin/log", get(log_level).put(set_log_level))
-        .route("/v1/admin/trail", get(trail))
-        .route("/v1/admin/webhooks", get(webhooks::list))
+    let node = OpenApiRouter::default()
+        .routes(routes!(accounts::list_all))
+        .routes(routes!(log_level, set_log_level))
+        .routes(routes!(trail))
+        .routes(routes!(webhooks::list))
         .route_layer(from_fn(require_node_operator));
-    let operators = Router::new()
-        .route("/v1/admin/accounts/{account}", get(accounts::show))
-        .route(
-            "/v1/admin/accounts/{account}/sessions",
-            get(accounts::list).delete(accounts::end_all),
-        )
-        .route(
-            "/v1/admin/accounts/{account}/sessions/{session}",
-            delete(accounts::end_one),
-        )
-        .route("/v1/admin/accounts/{account}/block", post(accounts::block))
-        .route("/v1/admin/accounts/{account}/unblock", post(accounts::unblock))
-        .route("/v1/admin/accounts/{account}/limit", put(accounts::limit))
-        .merge(node)
+    let operators = OpenApiRouter::with_openapi(Operators::openapi())
+        .routes(routes!(accounts::show))
+        .routes(routes!(accounts::list, accounts::end_all))
+        .routes(routes!(accounts::end_one))
+        .routes(routes!(accounts::block))
+        .routes(routes!(accounts::unblock))
+        .routes(routes!(accounts::limit))
+        .merge(node);
+    let (operators, mut described) = operators.split_for_parts();
+    let operators = operators
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(admin), require_operator));
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+    let open = OpenApiRouter::default()
+        .routes(routes!(metrics))
+        .routes(routes!(health))
+        .routes(routes!(ready));
+    let (open, also_described) = open.split_for_parts();
+    described.merge(also_described);
+    open.with_state(Arc::clone(admin))
+        .merge(docs::routes(document::text(&described)))
         .method_not_allowed_fallback(error::method_not_allowed)
-        .merge(operators)
+        .merge(operators.with_state(Arc::clone(admin)))
         .layer(from_fn_with_state(Arc::clone(admin), require_own_host))
-        .with_state(Arc::clone(admin))
 }
 
 /// A page of another site must not reach this listener through a browser on this machine (DNS rebinding).
@@ -108,6 +110,13 @@ impl Admin {
     }
 }
 
+/// What this node counts, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "node",
+    responses((status = 200, description = "The text format", body = String, content_type = Metrics::CONTENT_TYPE))
+)]
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     (
         [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)],
@@ -116,7 +125,27 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
+/// Whether this process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "node",
+    responses((status = 200, description = "It does", body = String))
+)]
+async fn health() -> &'static str {
+    "ok\n"
+}
+
 /// Whether this node may take players.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "node",
+    responses(
+        (status = 200, description = "It may", body = String),
+        (status = 503, description = "`draining`: it is leaving. `store_away`: not now", body = ErrorBody),
+    )
+)]
 async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, ApiError> {
     if admin.api.leaving.load(Ordering::Relaxed) {
         return Err(ApiError::unavailable("draining", "this node is leaving", 1));
@@ -128,19 +157,46 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, ApiError
     Ok("ready\n")
 }
 
-#[derive(Deserialize)]
+/// What is logged.
+#[derive(Deserialize, Serialize, ToSchema)]
 struct Level {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives by module.
+    #[schema(example = "info")]
     level: String,
 }
 
-async fn log_level(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, ApiError> {
+/// What is logged.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/log",
+    tag = "node",
+    responses(
+        (status = 200, description = "The level", body = Level),
+        (status = 404, description = "`not_found`: this process does not own its log", body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+async fn log_level(State(admin): State<Arc<Admin>>) -> Result<Json<Level>, ApiError> {
     let log = admin
         .log
         .as_ref()
         .ok_or_else(|| ApiError::not_found("this node does not own its log"))?;
-    Ok(Json(json!({"level": log.level()})))
+    let level = log.level();
+    Ok(Json(Level { level }))
 }
 
+/// Changes what is logged, until the process ends.
+#[utoipa::path(
+    put,
+    path = "/v1/admin/log",
+    tag = "node",
+    request_body = Level,
+    responses(
+        (status = 200, description = "The level", body = Level),
+        (status = 404, description = "`not_found`: this process does not own its log", body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
 async fn set_log_level(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, ApiError> {
     let deadline = Instant::now() + BODY;
     let usage = "the body must be {\"level\": \"info\"}";
@@ -156,6 +212,14 @@ async fn set_log_level(State(admin): State<Arc<Admin>>, request: Request) -> Res
 }
 
 /// What operators did on this node, the newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/trail",
+    tag = "node",
+    params(Listed),
+    responses((status = 200, description = "Their calls", body = Listing<Value>)),
+    security(("bearer" = []))
+)]
 async fn trail(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Response, ApiError> {
     let page = Page::of(query)?;
     let lines = admin.trail.newest().await;
@@ -166,5 +230,5 @@ async fn trail(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Resp
     let (start, limit) = page.span();
     let shown = lines.iter().skip(start).take(limit);
     let items: Vec<Value> = shown.filter_map(|line| serde_json::from_str(line).ok()).collect();
-    Ok(Json(page.list(&items, lines.len())).into_response())
+    Ok(Json(page.list(items, lines.len())).into_response())
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::auth::Rejected;
 use crate::db::DbError;
@@ -14,6 +16,36 @@ use crate::gateway::player::Forbidden;
 use crate::lease::store::StoreError;
 use crate::protocol::start::BadParameter;
 use crate::telemetry::RequestId;
+
+/// The body of every refusal. Some have more beside `error`; their routes say so.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// A refusal with more beside `error`, for the document.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorWith<T> {
+    error: ErrorDetail,
+    /// What stands beside it; some refusals of the same status come without.
+    #[serde(flatten)]
+    beside: T,
+}
+
+/// What is wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For programs.
+    #[schema(example = "bad_request")]
+    code: &'static str,
+    /// For people; it may change.
+    message: Cow<'static, str>,
+    /// The parameter or field that is meant.
+    #[schema(required)]
+    field: Option<&'static str>,
+    /// Finds the request in the logs; also in the header `X-Request-Id`.
+    request_id: String,
+}
 
 /// An error as a client sees it. Handlers return it; `observe` writes its body, with the request's id.
 #[derive(Clone, Debug)]
@@ -136,12 +168,13 @@ impl ApiError {
     /// The response with its body.
     #[must_use]
     pub fn render(&self, request: RequestId) -> Response {
-        let mut body = json!({"error": {
-            "code": self.code,
-            "message": self.message,
-            "field": self.field,
-            "request_id": request.to_string(),
-        }});
+        let error = ErrorDetail {
+            code: self.code,
+            message: self.message.clone(),
+            field: self.field,
+            request_id: request.to_string(),
+        };
+        let mut body = json!(ErrorBody { error });
         if let (Some(more), Some(body)) = (&self.beside, body.as_object_mut()) {
             body.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
         }

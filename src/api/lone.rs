@@ -1,42 +1,43 @@
-//! `/v1/sessions`: the lease for players without a socket, and an account's own live sessions.
+//! `/v1/sessions`: the lease for players without a socket.
 //!
 //! Owns: the routes and their shapes. Does not: decide (`lease` does) or keep sessions (`gateway::lone` does).
 //! Called by: the players' router. PROTOCOL.md describes them.
 
-use std::cmp::Ordering as Order;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::auth::{Claims, Scope};
-use crate::gateway::lone::{Caller, LoneState, NotOpened, Told};
+use crate::gateway::lone::{Caller, NotOpened, Told};
 use crate::gateway::player::Player;
-use crate::lease::model::{Beat, Device, Entry};
+use crate::lease::model::Beat;
 use crate::lease::store::StoreError;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{AccountKey, ResumeSecret, SessionId};
-use crate::protocol::server::{Slots, millis};
+use crate::protocol::id::{ResumeSecret, SessionId};
 use crate::protocol::start::Start;
 
 use super::Api;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorWith};
 use super::fields::Fields;
+use super::grant::{Denied, Displaced, Grant, Heartbeat, Lease, Opening};
 use super::observe::Context;
-use super::page::{List, bad_query};
 
 /// The secret of the session that a request is about.
 static RESUME: HeaderName = HeaderName::from_static("usher-resume");
 
 /// When to come again while nobody can tell, in seconds.
 const RETRY_AFTER: u16 = 1;
+
+/// What 410 says.
+const GONE: &str = "`gone`: it lapsed; start again. `displaced`: another player took the slot over, `by` says who. `moved`, \
+                    `ended_by_operator`, `account_blocked`, `stream_limit_reached`: it was ended";
 
 type Shared = State<Arc<Api>>;
 type SessionPath = Result<Path<String>, PathRejection>;
@@ -50,7 +51,30 @@ pub(super) fn check_staying(api: &Api) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// `POST /v1/sessions`
+/// Starts to play without a socket.
+///
+/// The slot is kept by heartbeats; a watch socket with `resume` takes the session over.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions",
+    tag = "sessions",
+    request_body = Opening,
+    responses(
+        (
+            status = 201,
+            description = "The slot is the player's",
+            body = Grant<'static>,
+            headers(("Location" = String, description = "The session's path."))
+        ),
+        (
+            status = 403,
+            description = "`stream_limit_reached`: no slot is free, with who holds them. Others, such as \
+                           `account_blocked`, `takeover_forbidden` and `content_forbidden`, come without",
+            body = ErrorWith<Denied>
+        ),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn open(
     State(api): Shared,
     Extension(context): Extension<Context>,
@@ -82,19 +106,9 @@ pub(super) async fn open(
                 holders,
                 may_take_over,
             } => {
-                let slots = Slots {
-                    used: refusal.used,
-                    limit: refusal.limit,
-                };
-                let may: &[&str] = if may_take_over { &["takeover"] } else { &[] };
-                let beside = object(json!({
-                    "rule": refusal.rule,
-                    "slots": slots,
-                    "holders": holders.iter().map(Entry::holder).collect::<Vec<_>>(),
-                    "may": may,
-                }));
+                let denied = Denied::new(&refusal, &holders, may_take_over);
                 let code = EndCode::StreamLimitReached.name();
-                ApiError::forbidden(code, "no slot is free").beside(beside)
+                ApiError::forbidden(code, "no slot is free").beside(object(json!(denied)))
             }
             NotOpened::Blocked => ApiError::forbidden("account_blocked", "the account is blocked"),
             NotOpened::TakeoverForbidden => ApiError::forbidden(
@@ -103,8 +117,10 @@ pub(super) async fn open(
             ),
             NotOpened::Store(error) => away(error),
         })?;
-    let mut body = state_of(&api, &opened.state);
-    body.insert("resume".to_owned(), opened.secret.expose().into());
+    let body = Grant {
+        lease: Lease::new(&opened.state, api.gateway.lone_period()),
+        resume: opened.secret.expose(),
+    };
     let location = format!("/v1/sessions/{}", opened.state.session);
     let headers = [
         (header::LOCATION, location),
@@ -113,7 +129,24 @@ pub(super) async fn open(
     Ok((StatusCode::CREATED, headers, Json(body)).into_response())
 }
 
-/// `POST /v1/sessions/{session}/heartbeat`
+/// Keeps the slot.
+///
+/// An empty body, without a `Content-Type`, is a heartbeat too. The scope is `watch`.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session}/heartbeat",
+    tag = "sessions",
+    params(
+        ("session" = String, Path, description = "The session"),
+        ("Usher-Resume" = String, Header, description = "Its secret: `resume` of the answer that it began with")
+    ),
+    request_body = Option<Heartbeat>,
+    responses(
+        (status = 200, description = "It lives", body = Lease<'static>),
+        (status = 410, description = GONE, body = ErrorWith<Displaced<'static>>),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn heartbeat(
     State(api): Shared,
     Extension(context): Extension<Context>,
@@ -146,14 +179,30 @@ pub(super) async fn heartbeat(
                 let message = "the token does not allow what is playing";
                 return Err(ApiError::forbidden("content_forbidden", message));
             }
-            let body = Json(state_of(&api, &state));
+            let body = Json(Lease::new(&state, api.gateway.lone_period()));
             Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
         }
         over => Err(ended(over)),
     }
 }
 
-/// `DELETE /v1/sessions/{session}`
+/// Gives the slot back.
+///
+/// It is free with the answer.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions/{session}",
+    tag = "sessions",
+    params(
+        ("session" = String, Path, description = "The session"),
+        ("Usher-Resume" = String, Header, description = "Its secret: `resume` of the answer that it began with")
+    ),
+    responses(
+        (status = 204, description = "It has ended"),
+        (status = 410, description = GONE, body = ErrorWith<Displaced<'static>>),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn stop(
     State(api): Shared,
     Extension(context): Extension<Context>,
@@ -178,122 +227,13 @@ pub(super) async fn stop(
     }
 }
 
-/// What an account's sessions may be sorted by.
-const SORTS: [&str; 4] = ["started_at", "device", "content", "state"];
-
-/// What may be asked for of each; `session` always comes.
-const FIELDS: [&str; 7] = [
-    "session",
-    "device",
-    "device_name",
-    "device_class",
-    "content",
-    "started_at",
-    "state",
-];
-
-/// The query of [`list`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listed {
-    page: Option<u32>,
-    limit: Option<u32>,
-    q: Option<String>,
-    sort: Option<String>,
-    fields: Option<String>,
-}
-
-/// `GET /v1/sessions`
-pub(super) async fn list(
-    State(api): Shared,
-    Extension(context): Extension<Context>,
-    query: Result<Query<Listed>, QueryRejection>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (claims, _) = api.watcher(&context, request).await?;
-    let Query(query) = query.map_err(bad_query)?;
-    let page = List::new(query.page, query.limit)?;
-    let (sort, descending) = sorting(query.sort.as_deref())?;
-    let fields = chosen(query.fields.as_deref())?;
-    let account = AccountKey {
-        tenant: claims.tenant,
-        account: claims.account,
-    };
-    let entries = api.gateway.lease.list(&account).await.map_err(away)?;
-    let mut found: Vec<&Entry> = entries
-        .iter()
-        .filter(|entry| query.q.as_deref().is_none_or(|q| matches(entry, q)))
-        .collect();
-    found.sort_by(|a, b| {
-        let order = compare(a, b, sort).then_with(|| a.session.cmp(&b.session));
-        if descending { order.reverse() } else { order }
-    });
-    let (start, limit) = page.span();
-    let shown = found.iter().skip(start).take(limit);
-    let items: Vec<Value> = shown.map(|entry| item(entry, &fields)).collect();
-    Ok(Json(page.answer(&items, found.len())).into_response())
-}
-
-fn sorting(asked: Option<&str>) -> Result<(&'static str, bool), ApiError> {
-    let asked = asked.unwrap_or("started_at");
-    let (name, descending) = asked
-        .strip_prefix('-')
-        .map_or((asked, false), |name| (name, true));
-    let known = SORTS.iter().find(|known| **known == name);
-    known.map(|known| (*known, descending)).ok_or_else(|| {
-        ApiError::bad_request(
-            "sort",
-            format!("sort is one of {}, with - for descending", SORTS.join(", ")),
-        )
-    })
-}
-
-fn chosen(asked: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
-    let Some(asked) = asked else {
-        return Ok(FIELDS.to_vec());
-    };
-    let named = asked
-        .split(',')
-        .map(|name| FIELDS.iter().find(|known| **known == name));
-    let named: Option<Vec<&'static str>> = named.map(Option::<&_>::copied).collect();
-    let mut fields =
-        named.ok_or_else(|| ApiError::bad_request("fields", format!("fields are {}", FIELDS.join(", "))))?;
-    fields.push("session");
-    Ok(fields)
-}
-
-fn matches(entry: &Entry, q: &str) -> bool {
-    let q = q.to_lowercase();
-    let name = entry.device.name.as_deref().unwrap_or_default();
-    [&*entry.device.id, name, &*entry.content]
-        .iter()
-        .any(|text| text.to_lowercase().contains(&q))
-}
-
-fn compare(a: &Entry, b: &Entry, sort: &str) -> Order {
-    match sort {
-        "device" => a.device.id.cmp(&b.device.id),
-        "content" => a.content.cmp(&b.content),
-        "state" => state_name(a.state).cmp(&state_name(b.state)),
-        _ => a.started_at.cmp(&b.started_at),
-    }
-}
-
-fn state_name(state: PlayState) -> Option<String> {
-    serde_json::to_value(state)
-        .ok()
-        .and_then(|name| name.as_str().map(str::to_owned))
-}
-
-fn item(entry: &Entry, fields: &[&str]) -> Value {
-    let mut item = object(json!(entry.holder()));
-    item.retain(|name, _| fields.contains(&name.as_str()));
-    Value::Object(item)
-}
-
 impl Api {
     /// Who makes a request about its own sessions.
-    async fn watcher(&self, context: &Context, request: Request) -> Result<(Claims, Request), ApiError> {
+    pub(super) async fn watcher(
+        &self,
+        context: &Context,
+        request: Request,
+    ) -> Result<(Claims, Request), ApiError> {
         let (parts, body) = request.into_parts();
         self.check_origin(&parts)?;
         let claims = self.authenticate(&parts, context).await?;
@@ -321,19 +261,6 @@ fn proven(session: SessionPath, headers: &HeaderMap) -> Result<SessionId, ApiErr
     })
 }
 
-/// A session as its player sees it.
-fn state_of(api: &Api, state: &LoneState) -> Map<String, Value> {
-    let period = api.gateway.lone_period();
-    object(json!({
-        "session": state.session,
-        "slots": state.slots,
-        "heartbeat_ms": millis(period / 2),
-        "lease_ms": millis(period),
-        "expires_at": humantime::format_rfc3339_millis(state.expires_at).to_string(),
-        "ticket": state.ticket.as_ref().map(crate::gateway::lone::Issued::text),
-    }))
-}
-
 /// The answer to word of a session that does not live without a socket.
 fn ended(told: Told) -> ApiError {
     match told {
@@ -343,7 +270,7 @@ fn ended(told: Told) -> ApiError {
             EndCode::Displaced => {
                 let error = gone(code.name(), "another player of the account took the slot over");
                 match by {
-                    Some(by) => error.beside(object(json!({"by": Device::screen(&by)}))),
+                    Some(by) => error.beside(object(json!(Displaced::by(&by)))),
                     None => error,
                 }
             }

@@ -3,21 +3,48 @@
 //! Owns: turning requests into questions to the rooms below, and their answers into status codes.
 //! Does not: speak TLS or frames (`net`), keep sessions (`gateway`) or decide who may play (`lease`).
 //! Called by: `app`, which hands its routers to the listeners.
+//!
+//! # How a room brings routes, and describes them
+//!
+//! Every listener serves `/v1/openapi.json`, collected from the routes that it serves, and `/docs`, a page to try them.
+//!
+//! * A room has `pub fn routes(..) -> OpenApiRouter`, made by `OpenApiRouter::default().routes(routes!(show, change))` with
+//!   its state applied at its end; `app` merges it in `Node::parts`. `routes!` takes handlers of one path. It takes
+//!   the path and the method from `#[utoipa::path(get, path = "/v1/things/{id}", tag = "content", ..)]` over the handler,
+//!   so what is described is what is served. The first line of the handler's doc comment is the summary.
+//! * `tag` is one of those in `document`. The operation's id is the tag and the function's name.
+//! * `params(("id" = String, Path, description = ".."), Query)`, where the query's struct derives `utoipa::IntoParams` (in full: an
+//!   import of the name is a warning) with `#[into_params(parameter_in = Query)]`, and `#[param(nullable = false)]` on what is optional. Bounds are written down:
+//!   `minimum`, `maximum`, `max_length`, `pattern`. What satisfies them is not answered with 400, and what does not is.
+//! * `request_body = T` and `responses((status = 200, description = "..", body = T))` name the types that are really read and
+//!   written; they derive `ToSchema`. An `Option` that is always written has `#[schema(required)]`; a `SystemTime` has
+//!   `value_type = String, format = DateTime`. A list is `body = Listing<T>` (`page`).
+//! * Refusals are [`error::ErrorBody`]. 400, 401, 403, 404, 408, 413, 415, 429, 431 and 503 are added by `document` where a
+//!   route can answer them (it has a token, a body, a path parameter). A route describes those of its own, such as 409 and
+//!   410, with `body = ErrorBody` and its codes in the description; `ErrorWith<T>` where more stands beside `error`.
+//! * `security(("bearer" = []))`, `("basic" = [])` or `("ticket" = [])`; a route for everybody has no `security`. The scope is
+//!   said in the description.
+//!
+//! The tests `openapi` go over every path of the document, and hold what is answered against it.
 
 mod accounts;
 pub mod admin;
 mod adobe;
 mod body;
+mod docs;
+mod document;
 mod echo;
 pub mod error;
 mod fields;
+pub mod grant;
 mod handshake;
 mod lone;
 pub mod observe;
 mod operator;
 mod pace;
-mod page;
+pub mod page;
 mod pages;
+mod playing;
 mod ticket;
 mod watch;
 mod webhooks;
@@ -28,7 +55,10 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post};
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 use crate::auth::Verifier;
 use crate::config::Facade;
@@ -39,6 +69,7 @@ use crate::net::limits::{Admission, RequestLimits};
 use crate::net::origin::Origins;
 use crate::telemetry::Metrics;
 
+use self::document::Players;
 use self::error::ApiError;
 
 /// What the routes work with.
@@ -85,27 +116,28 @@ impl Api {
 }
 
 /// The routes of the players' listener: those of the gateway, and `parts`, which other rooms bring.
-pub fn player_routes(api: &Arc<Api>, parts: Router) -> Router {
-    let mut router = Router::new()
+pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
+    let mut router = OpenApiRouter::with_openapi(Players::openapi())
         .route("/", get(pages::index))
         .route("/demo.js", get(pages::script))
         .route("/demo.css", get(pages::style))
-        .route("/.well-known/jwks.json", get(ticket::key_set))
-        .route("/v1/introspect", post(ticket::introspect))
-        .route("/v1/sessions", post(lone::open).get(lone::list))
-        .route("/v1/sessions/{session}", delete(lone::stop))
-        .route("/v1/sessions/{session}/heartbeat", post(lone::heartbeat))
-        .route("/v1/tickets/check", get(ticket::check))
-        .route("/v1/watch", get(watch::watch).head(error::method_not_allowed));
+        .routes(routes!(ticket::key_set))
+        .routes(routes!(ticket::introspect))
+        .routes(routes!(lone::open, playing::list))
+        .routes(routes!(lone::stop))
+        .routes(routes!(lone::heartbeat))
+        .routes(routes!(ticket::check))
+        .routes(routes!(watch::watch).map(|watch| watch.head(error::method_not_allowed)));
     if api.echo.is_some() {
         router = router.route("/debug/echo", get(echo::echo).head(error::method_not_allowed));
     }
+    let router = router.with_state(Arc::clone(api)).merge(parts);
+    let (mut router, document) = router.split_for_parts();
     if api.facade.adobe {
-        router = router.merge(adobe::routes(&api.facade));
+        router = router.merge(adobe::routes(&api.facade).with_state(Arc::clone(api)));
     }
     router
-        .with_state(Arc::clone(api))
-        .merge(parts)
+        .merge(docs::routes(document::text(&document)))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(api), pace::pace))

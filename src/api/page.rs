@@ -3,17 +3,54 @@
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+pub struct Listing<T> {
+    items: Vec<T>,
+    /// The page's number, from 1.
+    #[schema(minimum = 1)]
+    page: u32,
+    /// How many are on a page.
+    #[schema(minimum = 1)]
+    limit: u32,
+    /// How many are on all pages.
+    total: usize,
+}
+
+impl<T> Listing<T> {
+    /// All of them on one page.
+    #[must_use]
+    pub fn whole(items: Vec<T>) -> Self {
+        let total = items.len();
+        Self {
+            items,
+            page: 1,
+            limit: u32::try_from(total.max(1)).unwrap_or(u32::MAX),
+            total,
+        }
+    }
+}
+
 /// The query of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
+    /// Only this tenant's.
+    #[param(nullable = false)]
     pub(super) tenant: Option<String>,
+    /// Only this account's.
+    #[param(nullable = false)]
     pub(super) account: Option<String>,
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, default = 1)]
     page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
 }
 
@@ -52,7 +89,7 @@ impl Page {
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn list(&self, items: &[impl Serialize], total: usize) -> Value {
+    pub(super) fn list<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
         self.list.answer(items, total)
     }
 }
@@ -78,8 +115,13 @@ impl List {
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn answer(&self, items: &[impl Serialize], total: usize) -> Value {
-        json!({"items": items, "page": self.page, "limit": self.limit, "total": total})
+    pub(super) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
+        Listing {
+            items,
+            page: self.page,
+            limit: self.limit,
+            total,
+        }
     }
 }
 

@@ -7,24 +7,33 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) async fn index() -> Response {
-    page("text/html; charset=utf-8", include_str!("../web/demo.html"))
+    page(
+        "text/html; charset=utf-8",
+        POLICY,
+        include_str!("../web/demo.html"),
+    )
 }
 
 pub(super) async fn script() -> Response {
-    page("text/javascript; charset=utf-8", include_str!("../web/demo.js"))
+    page(
+        "text/javascript; charset=utf-8",
+        POLICY,
+        include_str!("../web/demo.js"),
+    )
 }
 
 pub(super) async fn style() -> Response {
-    page("text/css; charset=utf-8", include_str!("../web/demo.css"))
+    page("text/css; charset=utf-8", POLICY, include_str!("../web/demo.css"))
 }
 
-fn page(kind: &'static str, text: &'static str) -> Response {
+/// A file of a page, under this policy of what the page may load.
+pub(super) fn page(kind: &'static str, policy: &'static str, content: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, text).into_response()
+    (headers, content).into_response()
 }

@@ -12,14 +12,16 @@ use axum::extract::{Extension, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::auth::{Claims, Rejected, Scope, Ticket, from_request};
+use crate::protocol::id::SessionId;
 
 use super::Api;
 use super::body::read_json;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorBody};
 use super::observe::Context;
 
 /// How long a checker may keep the key set, in the words of HTTP. A new key is published for longer before it signs.
@@ -32,6 +34,12 @@ static ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const RETRY_AFTER: u16 = 1;
 
 /// The keys that verify tickets.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "tickets",
+    responses((status = 200, description = "A JWK Set (RFC 7517)", body = KeySet, content_type = "application/jwk-set+json"))
+)]
 pub(super) async fn key_set(State(api): State<Arc<Api>>) -> Response {
     let headers = [
         (
@@ -43,17 +51,65 @@ pub(super) async fn key_set(State(api): State<Arc<Api>>) -> Response {
     (headers, api.verifier.key_set().to_string()).into_response()
 }
 
-#[derive(Deserialize)]
-struct Asked {
+/// A JWK Set (RFC 7517).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described: the verifier writes it")]
+pub(super) struct KeySet {
+    /// The keys.
+    #[schema(value_type = Vec<Object>)]
+    keys: Vec<Value>,
+}
+
+/// What is asked about.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Asked {
+    /// A playback ticket.
     token: String,
 }
 
-/// Whether a ticket is good and its session lives (after RFC 7662). A bad one and a dead one are the same answer.
+/// What is known of a ticket; nothing but `active` where it is `false`.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Introspection {
+    /// It is good and its session lives.
+    Good {
+        /// `true`.
+        active: bool,
+        /// The session.
+        #[schema(value_type = String)]
+        sid: SessionId,
+        /// The account.
+        sub: Arc<str>,
+        /// The account's tenant.
+        tenant: Arc<str>,
+        /// What may be fetched with it.
+        content: Arc<str>,
+        /// When it ends, in seconds since 1970.
+        exp: u64,
+    },
+    /// It is bad, or its session has ended.
+    Dead {
+        /// `false`.
+        active: bool,
+    },
+}
+
+/// Whether a ticket is good and its session lives.
+///
+/// After RFC 7662. A bad one and a dead one are the same answer. The scope is `introspect`.
+#[utoipa::path(
+    post,
+    path = "/v1/introspect",
+    tag = "tickets",
+    request_body = Asked,
+    responses((status = 200, description = "What is known of it", body = Introspection)),
+    security(("bearer" = []))
+)]
 pub(super) async fn introspect(
     State(api): State<Arc<Api>>,
     Extension(context): Extension<Context>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Introspection>, ApiError> {
     let (parts, body) = request.into_parts();
     let claims = api.authenticate(&parts, &context).await?;
     if !claims.scopes.has(Scope::Introspect) {
@@ -65,22 +121,22 @@ pub(super) async fn introspect(
     let request = Request::from_parts(parts, body);
     let usage = "the body must be {\"token\": \"<ticket>\"}";
     let Asked { token } = read_json(request, context.peer.deadline, "token", usage).await?;
-    let inactive = Json(json!({"active": false}));
+    let dead = Introspection::Dead { active: false };
     let Ok(ticket) = api.verifier.verify_ticket(&token) else {
-        return Ok(inactive);
+        return Ok(Json(dead));
     };
     if !may_see(&claims, &ticket) || !api.gateway.lease.lives(&ticket.account, ticket.session).await? {
-        return Ok(inactive);
+        return Ok(Json(dead));
     }
     let exp = ticket.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Json(json!({
-        "active": true,
-        "sid": ticket.session,
-        "sub": ticket.account.account,
-        "tenant": ticket.account.tenant,
-        "content": ticket.content,
-        "exp": exp.as_secs(),
-    })))
+    Ok(Json(Introspection::Good {
+        active: true,
+        sid: ticket.session,
+        sub: ticket.account.account,
+        tenant: ticket.account.tenant,
+        content: ticket.content,
+        exp: exp.as_secs(),
+    }))
 }
 
 /// Nobody learns of another tenant's tickets but an operator.
@@ -88,16 +144,38 @@ fn may_see(claims: &Claims, ticket: &Ticket) -> bool {
     claims.scopes.has(Scope::Operator) || claims.tenant == ticket.account.tenant
 }
 
-#[derive(Deserialize)]
+/// The query of [`check`].
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Check {
+    /// The ticket, where no header carries it.
+    #[param(nullable = false)]
     ticket: Option<String>,
     /// The content that is fetched.
+    #[param(nullable = false)]
     content: Option<String>,
     /// Whether its session must live; left out: yes.
+    #[param(nullable = false, default = true)]
     lease: Option<bool>,
 }
 
-/// Answers a proxy that asks before it serves (nginx's `auth_request`): 204, 401 or 403. The ticket is the credential.
+/// Answers a proxy that asks before it serves, such as nginx's `auth_request`.
+///
+/// The ticket is the credential: `Authorization: Bearer`, `ticket` in the query of `X-Original-URI`, or `ticket` here.
+#[utoipa::path(
+    get,
+    path = "/v1/tickets/check",
+    tag = "tickets",
+    params(
+        Check,
+        ("X-Original-URI" = Option<String>, Header, nullable = false, description = "The request that the proxy asks about.")
+    ),
+    responses(
+        (status = 204, description = "Serve it"),
+        (status = 403, description = "`content_forbidden`: it is for another content. `session_ended`", body = ErrorBody),
+    ),
+    security(("ticket" = []))
+)]
 pub(super) async fn check(
     State(api): State<Arc<Api>>,
     query: Result<Query<Check>, QueryRejection>,

@@ -17,7 +17,7 @@ use crate::net::limits::ClientGuard;
 use crate::protocol::start::Start;
 
 use super::Api;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorBody};
 use super::handshake;
 use super::observe::{Context, Upgrade};
 
@@ -27,7 +27,53 @@ const RETRY_AFTER_DRAIN: u16 = 1;
 /// When a player should try again while the store is away and `outage.admit` refuses, in seconds.
 const RETRY_AFTER_OUTAGE: u16 = 3;
 
-/// Refusals come before the upgrade, as plain HTTP; whether a slot is free is said on the socket.
+/// The query of [`watch`].
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only described: `protocol::start` reads it")]
+struct Parameters {
+    /// What to play.
+    #[param(min_length = 1, max_length = 256)]
+    content: String,
+    /// The device; without it every start is a device of its own. The same device ends its session before.
+    #[param(nullable = false, min_length = 1, max_length = 256)]
+    device: Option<String>,
+    /// Its name for people.
+    #[param(nullable = false, min_length = 1, max_length = 256)]
+    device_name: Option<String>,
+    /// Its class, such as `tv`.
+    #[param(nullable = false, min_length = 1, max_length = 64)]
+    device_class: Option<String>,
+    /// What to do at the limit: `reject`, `ask`, `wait` or `oldest`.
+    #[param(nullable = false, pattern = "^(reject|ask|wait|oldest)$", default = "reject")]
+    on_limit: Option<String>,
+    /// The secret of the session that is to go on here.
+    #[param(nullable = false)]
+    resume: Option<String>,
+    /// Messages after this id are sent again.
+    #[param(nullable = false, minimum = 0)]
+    since: Option<u64>,
+}
+
+/// Opens the watch socket: a WebSocket handshake (RFC 6455) over HTTP/1.1.
+///
+/// Refusals come before the upgrade, as plain HTTP; whether a slot is free is said on the socket. The token may also be
+/// offered as the subprotocol `bearer.<token>`, beside `usher.v1`. `PROTOCOL.md` describes the messages.
+#[utoipa::path(
+    get,
+    path = "/v1/watch",
+    tag = "sessions",
+    params(Parameters),
+    responses(
+        (status = 101, description = "The socket is open"),
+        (
+            status = 426,
+            description = "`upgrade_required`: this is no handshake of version 13 over HTTP/1.1",
+            body = ErrorBody
+        ),
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn watch(
     State(api): State<Arc<Api>>,
     axum::Extension(context): axum::Extension<Context>,

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::admin::Admin;
 use super::error::ApiError;
+use super::page::Listing;
 use crate::config::Event;
 use crate::lease::journal::DeadLetter;
 use crate::protocol::server::rfc3339;
@@ -18,36 +20,58 @@ use crate::protocol::server::rfc3339;
 /// Dead letters shown of each bucket, and of each receiver.
 const NEWEST: u32 = 20;
 
-#[derive(Serialize)]
-struct Item<'a> {
-    name: &'a str,
-    url: &'a str,
+/// A receiver.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Receiver {
+    /// Its name in the configuration.
+    name: String,
+    /// Where it is told.
+    url: String,
+    /// What it is told.
     events: Vec<&'static str>,
-    tenants: &'a [String],
+    /// Whose events; empty: all tenants'.
+    tenants: Vec<String>,
+    /// How far behind it is, in milliseconds.
     lag_ms: u64,
+    /// What went wrong last.
+    #[schema(required)]
     last_error: Option<LastError>,
+    /// What could not be told.
     dead_letters: DeadLetters,
 }
 
-#[derive(Clone, Serialize)]
+/// A try that failed.
+#[derive(Clone, Serialize, ToSchema)]
 struct LastError {
+    /// When.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     at: SystemTime,
+    /// For people.
     message: String,
 }
 
-#[derive(Serialize)]
+/// Deliveries that were given up.
+#[derive(Serialize, ToSchema)]
 struct DeadLetters {
+    /// How many.
     total: u64,
+    /// The newest of them.
     newest: Vec<Letter>,
 }
 
-#[derive(Serialize)]
+/// A delivery that was given up.
+#[derive(Serialize, ToSchema)]
 struct Letter {
+    /// Its id.
     id: String,
+    /// When it was given up.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     at: SystemTime,
+    /// Why.
     reason: String,
+    /// What was to be told.
     body: Value,
 }
 
@@ -60,7 +84,15 @@ struct Sum {
     letters: Vec<(u64, DeadLetter)>,
 }
 
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, ApiError> {
+/// Who is told what happens, how far behind they are, and what could not be told.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/webhooks",
+    tag = "node",
+    responses((status = 200, description = "The receivers", body = Listing<Receiver>)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Listing<Receiver>>, ApiError> {
     let mut sums: HashMap<String, Sum> = HashMap::new();
     for (standings, letters) in admin.webhooks.report(NEWEST).await? {
         for standing in standings {
@@ -76,32 +108,29 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Value>,
             }
         }
     }
-    let items: Vec<_> = admin
+    let items = admin
         .webhooks
         .receivers()
         .map(|(name, settings)| {
             let sum = sums.remove(name).unwrap_or_default();
-            json!(Item {
-                name,
-                url: &settings.url,
+            Receiver {
+                name: name.to_owned(),
+                url: settings.url.clone(),
                 events: settings.events.iter().copied().map(Event::name).collect(),
-                tenants: &settings.tenants,
+                tenants: settings.tenants.clone(),
                 lag_ms: u64::try_from(sum.lag.as_millis()).unwrap_or(u64::MAX),
                 last_error: sum.error.map(|(at, message)| LastError {
                     at: time(at),
-                    message
+                    message,
                 }),
                 dead_letters: DeadLetters {
                     total: sum.dead,
                     newest: newest(sum.letters),
                 },
-            })
+            }
         })
         .collect();
-    let total = items.len();
-    Ok(Json(
-        json!({"items": items, "page": 1, "limit": total.max(1), "total": total}),
-    ))
+    Ok(Json(Listing::whole(items)))
 }
 
 fn newest(mut letters: Vec<(u64, DeadLetter)>) -> Vec<Letter> {

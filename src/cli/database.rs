@@ -1,5 +1,6 @@
 //! `usher database`: the tables, whether nodes run or not.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -19,6 +20,11 @@ pub(super) enum DatabaseCommand {
     },
     /// Apply every step that is missing (a node that starts does the same, unless database.migrate is off)
     Migrate,
+    /// Write all rows of an SQLite database to a new file, while nodes run (PostgreSQL has `pg_dump` for it)
+    Backup {
+        /// The file, which must not be there yet
+        file: PathBuf,
+    },
     /// Undo the steps after the given one, the newest first. What only they stored is lost: back up before
     Undo {
         /// Number of the last step that stays; 0: none
@@ -36,6 +42,7 @@ pub(super) fn run(settings: &Settings, command: &DatabaseCommand) -> Result<(), 
         match command {
             DatabaseCommand::Show { json } => show(&db, *json).await?,
             DatabaseCommand::Migrate => db.migrate().await.map_err(Failure::other)?,
+            DatabaseCommand::Backup { file } => db.backup(file).await.map_err(Failure::other)?,
             DatabaseCommand::Undo { to } => db.undo((*to).into()).await.map_err(Failure::other)?,
         }
         db.close().await;

@@ -238,6 +238,31 @@ impl Db {
         self.shared.migrations.undo(&mut link, target, MIGRATING).await
     }
 
+    /// Writes all rows of an SQLite database into the new file `to`, as they are at one moment; nobody has to wait for it.
+    ///
+    /// # Errors
+    /// For PostgreSQL; when the file is there or cannot be written; when the database cannot be read.
+    pub async fn backup(&self, to: &Path) -> Result<(), OpenError> {
+        let failed = |error: &dyn std::fmt::Display| OpenError::File(format!("{}: {error}", to.display()));
+        if self.shared.engine == Engine::Postgres {
+            return Err(OpenError::Setting(
+                "names PostgreSQL: pg_dump backs it up (docs/operations.md, Backup)".to_owned(),
+            ));
+        }
+        let path = to.to_str().ok_or_else(|| failed(&"the path is not UTF-8"))?;
+        // SQLite writes into an empty file; this one nobody else can read.
+        let mut file = OpenOptions::new();
+        file.write(true).create_new(true).mode(0o600);
+        file.open(to).map_err(|error| failed(&error))?;
+        let mut link = self.raw().await.map_err(|error| failed(&error))?;
+        let done = sqlx::query("VACUUM INTO $1").bind(path).execute(&mut *link).await;
+        if let Err(error) = done {
+            let _ = fs::remove_file(to);
+            return Err(failed(&error));
+        }
+        Ok(())
+    }
+
     /// Every step, and whether it is applied.
     ///
     /// # Errors

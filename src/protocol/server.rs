@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::client::PlayState;
 use super::close::EndCode;
@@ -108,12 +109,13 @@ pub struct Granted<'a> {
 }
 
 /// A playback ticket on the wire.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct TicketText<'a> {
     /// The signed token.
     pub token: &'a str,
     /// Its end.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: SystemTime,
 }
 
@@ -127,7 +129,7 @@ impl fmt::Debug for TicketText<'_> {
 }
 
 /// Slots of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Slots {
     /// Taken.
     pub used: u32,
@@ -136,31 +138,36 @@ pub struct Slots {
 }
 
 /// One who holds a slot, as shown to the refused and to operators.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Holder {
     /// The session to name in `takeover`.
+    #[schema(value_type = String)]
     pub session: SessionId,
     /// The device.
     pub device: String,
     /// Its name for people.
+    #[schema(required)]
     pub device_name: Option<String>,
     /// Its class.
+    #[schema(required)]
     pub device_class: Option<String>,
     /// What it plays.
     pub content: String,
     /// Since when.
     #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: SystemTime,
     /// Playing, paused ...
     pub state: PlayState,
 }
 
 /// A device, as shown to the other side of a take-over.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Screen<'a> {
     /// The device.
     pub device: &'a str,
     /// Its name for people.
+    #[schema(required)]
     pub device_name: Option<&'a str>,
 }
 

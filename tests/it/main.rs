@@ -32,6 +32,7 @@ mod http_leases;
 mod leaving;
 mod lifecycle;
 mod nodes;
+mod openapi;
 mod operators;
 mod rates;
 mod redis_failover;

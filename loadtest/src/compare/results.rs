@@ -130,6 +130,13 @@ fn rows() -> Vec<Row> {
         row(".. p99", "ramp", "p99 at half", "", ""),
         row(".. p99 / p50", "ramp", "p99 / p50 at half", "5", "3"),
         row(
+            ".. processor time that the host took meanwhile",
+            "ramp",
+            "taken by the host at half",
+            "",
+            "",
+        ),
+        row(
             "CPU of a full handshake, P-256",
             &tls_run(Key::P256, false),
             "CPU per admission",

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::cli::RampArgs;
+use crate::host::Processors;
 use crate::latency::Latency;
 use crate::outcome::Outcome;
 use crate::plan::{Job, Order, Ramp, share};
@@ -33,6 +34,8 @@ struct Step {
     /// Processor time of the server, in seconds.
     cpu: Option<f64>,
     count: f64,
+    /// Share of the machine's processor time that its host took, in per cent.
+    stolen: Option<f64>,
 }
 
 /// Runs it.
@@ -97,6 +100,7 @@ pub async fn run(args: &RampArgs, against: &Against) -> Result<Outcome, String> 
     outcome.figure(format!("p50{at}"), p50, "ms");
     outcome.figure(format!("p99{at}"), p99, "ms");
     outcome.figure(format!("p99 / p50{at}"), p99 / p50, "");
+    outcome.figure(format!("taken by the host{at}"), half.stolen, "%");
     outcome.figure(
         format!("CPU per admission{at}"),
         each(&half).filter(|_| args.at.is_none()),
@@ -110,6 +114,7 @@ async fn step(stage: &mut Stage, rate: f64, length: Duration) -> Result<Step, St
     stage.step(&format!("{rate:.0} per second"), 0);
     let workers = f64::from(stage.crew.size());
     let (before, weight) = (stage.crew.total.clone(), stage.weigh().await);
+    let processors = Processors::now();
     let order = Order::Rate {
         rate: rate / workers,
         for_ms: millis(length),
@@ -130,5 +135,8 @@ async fn step(stage: &mut Stage, rate: f64, length: Duration) -> Result<Step, St
         latency,
         cpu: weight.zip(weight_after).map(|(then, now)| now.cpu - then.cpu),
         count: to_f64(count),
+        stolen: Processors::now()
+            .zip(processors)
+            .map(|(now, then)| now.stolen_since(then)),
     })
 }
