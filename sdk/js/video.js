@@ -14,13 +14,17 @@ export function attach(session, video) {
     else if (document?.hidden && !inPicture) state = "background";
     session.report({ state, positionMs: video.currentTime * 1000, now });
   };
-  const hold = () => { if (!video.paused) video.pause(); };
+  // Also where it is paused: a browser that paused a muted video in a hidden tab would start it again by itself.
+  const hold = () => video.pause();
+  // Without word from the browser a play is the person's.
+  const isPerson = () => globalThis.navigator?.userActivation?.isActive ?? true;
   const listeners = {
     play() {
+      // After an end only a person starts anew, or the application, which calls start().
+      if (session.state === "ended" && !isPerson()) return hold();
       wanted = true;
       if (session.holdsSlot) return tell();
       hold();
-      // A person asks: also after an end.
       session.start();
     },
     pause() {

@@ -9,6 +9,7 @@
 )]
 
 mod chromium;
+mod cutter;
 mod harness;
 mod postgres;
 mod raw;
@@ -42,6 +43,7 @@ mod resources;
 mod rooms;
 mod rule_histories;
 mod rules;
+mod sdk;
 mod sessions;
 mod silence;
 mod store_contract;

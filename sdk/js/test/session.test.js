@@ -115,12 +115,21 @@ it("plays no video before the slot, stops it with the slot, and goes on by itsel
   FakeSocket.last.say({ type: "ended", code: "displaced", by: { device: "p", device_name: "My phone" } });
   await settled();
   assert.deepEqual([session.state, video.paused], ["ended", true]);
+  // A browser starts a muted video again by itself, when its tab is seen: nobody asked for that.
+  const { navigator: own } = globalThis;
+  const activate = (isActive) => Object.defineProperty(globalThis, "navigator", { value: { userActivation: { isActive } }, configurable: true });
+  activate(false);
+  video.play();
+  await settled();
+  assert.deepEqual([session.state, video.paused], ["ended", true]);
+  activate(true);
   video.play();
   await settled();
   assert.deepEqual([session.state, video.paused], ["connecting", true]);
   FakeSocket.last.grant();
   await settled();
   assert.equal(video.paused, false);
+  Object.defineProperty(globalThis, "navigator", { value: own, configurable: true });
   // The end of the film frees the slot.
   video.ended = true;
   video.dispatchEvent(new Event("ended"));
