@@ -28,6 +28,7 @@ mod deploy;
 mod doors;
 mod facade;
 mod frames;
+mod grafana;
 mod http;
 mod http_leases;
 mod leaving;
