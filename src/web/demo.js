@@ -350,5 +350,5 @@ render();
 if (!account) askWho(canSignIn);
 // The demo begins by itself; with an account of one's own a person presses play.
 else if (account.isDemo || given.has("play")) play();
-setInterval(() => { if (!document.hidden) look(); }, LOOK_MS);
+setInterval(look, LOOK_MS);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });

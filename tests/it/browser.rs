@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Tab};
 use crate::harness::{Node, SECRET, now, token};
-use crate::stage::{Place, USUAL, get};
+use crate::stage::{Place, USUAL, get, request};
 
 async fn press(tab: &mut Tab, label: &str) {
     let label = json!(label);
@@ -82,6 +82,39 @@ async fn a_page_with_a_token_plays_with_it_and_keeps_it_to_itself() {
             .await,
         false
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_signs_in_and_watches_on_an_account_of_his_own() {
+    let node = Node::start().await;
+    let body =
+        json!({"email": "zoe@example.com", "password": "seven lanterns at sea", "name": "Zoe"}).to_string();
+    let length = body.len().to_string();
+    let headers = [("Content-Type", "application/json"), ("Content-Length", &*length)];
+    let signed_up = node.ask(&(request("POST", "/v1/users", &headers) + &body)).await;
+    assert_eq!(signed_up.status, 201, "{signed_up:?}");
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let mut tab = browser
+        .open(&format!("https://{}/#device=Den", node.players))
+        .await;
+    tab.shows("1 of 3: playing on Den.").await;
+    press(&mut tab, "Sign in instead").await;
+    for (password, shown) in [
+        ("a wrong password", "The name or the password is wrong."),
+        ("seven lanterns at sea", "Watching as Zoe"),
+    ] {
+        let fill = format!(
+            "document.getElementById('name').value = 'zoe@example.com';
+            document.getElementById('password').value = '{password}';
+            document.getElementById('passwordform').requestSubmit(); 1"
+        );
+        assert_eq!(tab.evaluate(&fill).await, 1);
+        tab.shows(shown).await;
+    }
+    tab.shows("1 of 3: playing on Den.").await;
+    let account = signed_up.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(node.sessions(&account).await.len(), 1);
+    assert!(node.sessions("demo").await.is_empty());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::harness::{Node, exchange};
 use crate::redis_servers::{Redis, free_port};
-use crate::stage::{Place, get};
+use crate::stage::{Place, get, request};
 
 const NAMES: [&str; 5] = ["overview", "sessions", "nodes", "redis-and-ledger", "business"];
 
@@ -31,7 +31,10 @@ fn dashboard(name: &str) -> Value {
 /// The panels of a dashboard, those in folded rows too, without the rows.
 fn panels(dashboard: &Value) -> Vec<Value> {
     let all = dashboard["panels"].as_array().unwrap();
-    let folded = all.iter().filter_map(|panel| panel["panels"].as_array()).flatten();
+    let folded = all
+        .iter()
+        .filter_map(|panel| panel["panels"].as_array())
+        .flatten();
     let shown = all.iter().filter(|panel| panel["type"] != "row");
     shown.chain(folded).cloned().collect()
 }
@@ -58,7 +61,9 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !is_part(c))
         .filter(|word| (word.starts_with("usher_") || word.starts_with("process_")) && !word.ends_with('_'))
         .map(|word| {
-            let ending = ["_bucket", "_count", "_sum"].into_iter().find_map(|ending| word.strip_suffix(ending));
+            let ending = ["_bucket", "_count", "_sum"]
+                .into_iter()
+                .find_map(|ending| word.strip_suffix(ending));
             ending.unwrap_or(word).to_owned()
         })
         .collect()
@@ -69,7 +74,10 @@ fn every_panel_tells_what_to_do_and_only_the_first_row_is_open() {
     let mut uids = BTreeSet::new();
     for name in NAMES {
         let dashboard = dashboard(name);
-        assert!(uids.insert(dashboard["uid"].as_str().unwrap().to_owned()), "{name}");
+        assert!(
+            uids.insert(dashboard["uid"].as_str().unwrap().to_owned()),
+            "{name}"
+        );
         let variables: Vec<&str> = dashboard["templating"]["list"]
             .as_array()
             .unwrap()
@@ -84,15 +92,33 @@ fn every_panel_tells_what_to_do_and_only_the_first_row_is_open() {
             .filter(|panel| panel["type"] == "row")
             .map(|row| row["collapsed"].as_bool().unwrap())
             .collect();
-        assert!(rows.iter().skip(1).all(|folded| *folded) && !rows[0], "{name}: {rows:?}");
+        assert!(
+            rows.iter().skip(1).all(|folded| *folded) && !rows[0],
+            "{name}: {rows:?}"
+        );
         let mut ids = BTreeSet::new();
         for panel in panels(&dashboard) {
-            let words = panel["description"].as_str().unwrap_or_default().split(' ').count();
+            let words = panel["description"]
+                .as_str()
+                .unwrap_or_default()
+                .split(' ')
+                .count();
             assert!(words >= 6, "{name}: {}", panel["title"]);
-            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}: {}", panel["title"]);
-            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{name}: {}", panel["title"]);
+            assert!(
+                ids.insert(panel["id"].as_u64().unwrap()),
+                "{name}: {}",
+                panel["title"]
+            );
+            assert_eq!(
+                panel["datasource"]["uid"], "${datasource}",
+                "{name}: {}",
+                panel["title"]
+            );
             let place = &panel["gridPos"];
-            assert!(place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap() <= 24, "{name}: {place}");
+            assert!(
+                place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap() <= 24,
+                "{name}: {place}"
+            );
         }
     }
     let files = fs::read_dir(file("dashboards")).unwrap().count();
@@ -101,20 +127,33 @@ fn every_panel_tells_what_to_do_and_only_the_first_row_is_open() {
 
 #[test]
 fn promtool_accepts_the_rules_and_each_alert_has_a_case_that_fires_and_one_that_is_quiet() {
-    for arguments in [["check", "rules", "rules/usher.yml"], ["test", "rules", "rules/tests/usher.yml"]] {
+    for arguments in [
+        ["check", "rules", "rules/usher.yml"],
+        ["test", "rules", "rules/tests/usher.yml"],
+    ] {
         let output = Command::new("promtool")
             .args(arguments)
             .current_dir(file(""))
             .output()
             .expect("promtool runs (tests/run installs it)");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
     let (rules, tests) = (read("rules/usher.yml"), read("rules/tests/usher.yml"));
-    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let alerts: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
     assert!(alerts.len() >= 10);
     for alert in &alerts {
         for kind in ["fires", "stays quiet"] {
-            assert!(tests.contains(&format!("- name: {alert} {kind}\n")), "{alert} {kind}");
+            assert!(
+                tests.contains(&format!("- name: {alert} {kind}\n")),
+                "{alert} {kind}"
+            );
         }
     }
     assert_eq!(rules.matches("runbook: ").count(), alerts.len());
@@ -135,12 +174,25 @@ async fn what_is_exported_is_shown_and_what_is_named_exists() {
     let rules = metrics_in(&read("rules/usher.yml"));
     for named in shown.iter().chain(&hidden).chain(&rules) {
         // Metrics with labels that have not been counted yet have no line of their own.
-        let later = ["usher_http_requests_total", "usher_http_request_duration_seconds", "usher_tokens_rejected_total"];
-        assert!(exported.contains(named) || later.contains(&named.as_str()), "{named} does not exist");
+        let later = [
+            "usher_http_requests_total",
+            "usher_http_request_duration_seconds",
+            "usher_tokens_rejected_total",
+        ];
+        assert!(
+            exported.contains(named) || later.contains(&named.as_str()),
+            "{named} does not exist"
+        );
     }
     for metric in &exported {
-        assert!(shown.contains(metric) || hidden.contains(metric), "{metric} is neither shown nor listed as not shown");
-        assert!(!(shown.contains(metric) && hidden.contains(metric)), "{metric} is both");
+        assert!(
+            shown.contains(metric) || hidden.contains(metric),
+            "{metric} is neither shown nor listed as not shown"
+        );
+        assert!(
+            !(shown.contains(metric) && hidden.contains(metric)),
+            "{metric} is both"
+        );
     }
 }
 
@@ -174,7 +226,11 @@ impl Prometheus {
             .stderr(Stdio::null())
             .spawn()
             .expect("prometheus runs (tests/run installs it)");
-        Self { child, port, _place: place }
+        Self {
+            child,
+            port,
+            _place: place,
+        }
     }
 
     /// How many series a query has that are numbers; the error of one that it cannot read.
@@ -183,7 +239,10 @@ impl Prometheus {
             return Ok(0);
         };
         let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
-        let request = get(&format!("/api/v1/query?query={query}"), &[("Connection", "close")]);
+        let request = get(
+            &format!("/api/v1/query?query={query}"),
+            &[("Connection", "close")],
+        );
         let (status, _, body) = exchange(stream, request.as_bytes()).await;
         // Until it has read its own log it answers 503.
         if status == 503 {
@@ -203,24 +262,30 @@ impl Drop for Prometheus {
 }
 
 /// A little of everything that is counted.
-async fn load(nodes: [&Node; 2], round: usize) {
+async fn load(nodes: [&Node; 3], round: usize) {
     let account = format!("load-{round}");
-    let [here, there] = nodes;
+    let [here, there, alone] = nodes;
     let mut first = here.watch(&account, "content=film&device=a").await;
     let granted = first.next().await;
     first.cut();
     let resume = granted["resume"].as_str().unwrap();
-    let mut back = there.watch(&account, &format!("content=film&device=a&resume={resume}")).await;
+    let mut back = there
+        .watch(&account, &format!("content=film&device=a&resume={resume}"))
+        .await;
     back.next_of("granted").await;
     let mut others = Vec::new();
     for (node, device) in [(here, "b"), (there, "c")] {
-        let mut player = node.watch(&account, &format!("content=film&device={device}")).await;
+        let mut player = node
+            .watch(&account, &format!("content=film&device={device}"))
+            .await;
         player.next_of("granted").await;
         others.push(player);
     }
     let mut refused = here.watch(&account, "content=film&device=d").await;
     refused.next_of("denied").await;
-    let mut over = here.watch(&account, "content=film&device=e&on_limit=oldest").await;
+    let mut over = here
+        .watch(&account, "content=film&device=e&on_limit=oldest")
+        .await;
     over.next_of("granted").await;
     over.close(1000).await;
     // These fall silent: their slots are freed when the lease is over.
@@ -229,25 +294,40 @@ async fn load(nodes: [&Node; 2], round: usize) {
     }
     let _ = here.try_watch("no.such.token", "content=film").await;
     here.raw(&get("/v1/sessions", &[("Connection", "close")])).await;
+    // Nobody of this name: its password is hashed all the same.
+    let nobody = [
+        ("Authorization", "Basic bm9ib2R5OmEgcGFzc3dvcmQ="),
+        ("Content-Length", "0"),
+        ("Connection", "close"),
+    ];
+    alone.raw(&request("POST", "/v1/auth", &nobody)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_returns_data_from_gateways_under_load() {
     let redis = Redis::start(&[]).await;
     let settings = format!("[lease]\nperiod = \"2s\"\n[redis]\nurl = \"{}\"\n", redis.url());
-    let (a, b) = tokio::join!(Node::with(&settings), Node::with(&settings));
-    let prometheus = Prometheus::start(&[&a, &b]);
+    // The third has no Redis and so a database of its own.
+    let (a, b, c) = tokio::join!(Node::with(&settings), Node::with(&settings), Node::start());
+    let prometheus = Prometheus::start(&[&a, &b, &c]);
     let mut wanted = queries();
     let rules = read("rules/usher.yml");
-    let recorded = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: "));
+    let recorded = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- record: "));
     wanted.extend(recorded.map(|name| ("a recorded rule".to_owned(), name.to_owned())));
     assert!(wanted.len() > 80);
     let start = Instant::now();
     for round in 0.. {
-        load([&a, &b], round).await;
+        load([&a, &b, &c], round).await;
         let mut missing = Vec::new();
         for (place, query) in wanted {
-            if prometheus.ask(&query).await.unwrap_or_else(|error| panic!("{place}: {error}")) == 0 {
+            if prometheus
+                .ask(&query)
+                .await
+                .unwrap_or_else(|error| panic!("{place}: {error}"))
+                == 0
+            {
                 missing.push((place, query));
             }
         }

@@ -17,12 +17,14 @@ mod receiver;
 mod redis_servers;
 mod stage;
 
+mod accounts;
 mod admin;
 mod balancer;
 mod browser;
 mod cli;
 mod conformance;
 mod consent;
+mod cors;
 mod database;
 mod deploy;
 mod doors;
