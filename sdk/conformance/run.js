@@ -238,6 +238,9 @@ export class Run {
     if (this.connections.length < chosen.connections.length) {
       problems.push(`${this.connections.length} connections came, ${chosen.connections.length} should`);
     }
+    const span = (this.connections.at(-1)?.startedAt ?? 0) - (this.connections[0]?.startedAt ?? 0);
+    // One pause may be short by chance, all of them together not.
+    if (span < chosen.least_span_ms) problems.push(`all tries within ${span} ms, ${chosen.least_span_ms} at least: the pauses do not grow`);
     let at = 0;
     for (const wanted of chosen.events ?? []) {
       const found = events.findIndex((event, index) => index >= at && holds(event, wanted));

@@ -70,7 +70,7 @@ export class NodeSocket {
         this.#code = codeOf(payload);
         if (this.readyState === 1) this.#stream.write(frame(CLOSE, payload, true));
         this.readyState = 2;
-        this.#stream.end();
+        this.#stream.end(() => this.#stream.destroy());
       }
     }
   }
