@@ -17,7 +17,7 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::telemetry::{AuditTrail, LogHandle, Metrics};
+use crate::telemetry::{LogHandle, Metrics};
 use crate::webhooks::Webhooks;
 
 use super::Api;
@@ -38,8 +38,6 @@ pub struct Admin {
     pub api: Arc<Api>,
     /// The log level, when this process owns its log.
     pub log: Option<Arc<LogHandle>>,
-    /// Where every operator's call is recorded.
-    pub trail: AuditTrail,
     /// Host names by which the listener may be called.
     pub hosts: Vec<String>,
     /// Who is told what happens.
@@ -222,7 +220,7 @@ async fn set_log_level(State(admin): State<Arc<Admin>>, request: Request) -> Res
 )]
 async fn trail(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Response, ApiError> {
     let page = Page::of(query)?;
-    let lines = admin.trail.newest().await;
+    let lines = admin.api.trail.newest().await;
     let lines = lines.map_err(|problem| {
         tracing::error!(problem, "the audit trail cannot be read");
         ApiError::unavailable("unavailable", "the trail cannot be read just now", 1)

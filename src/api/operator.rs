@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::auth::{Claims, Rejected, Scope, from_request, is_tenant};
 
+use super::Api;
 use super::admin::Admin;
 use super::error::ApiError;
 use super::observe::Context;
@@ -78,11 +79,18 @@ pub(super) async fn require_operator(
     parts.extensions.insert(Operator(claims));
     let response = next.run(Request::from_parts(parts, body)).await;
     call.close(&response);
-    if let Err(problem) = admin.trail.append(call.0.to_string()).await {
-        admin.api.metrics.trail_failures_total.inc();
-        tracing::error!(problem, call = %call.0, "an operator's call is not in the audit trail");
-    }
+    admin.api.record(&call.0).await;
     response
+}
+
+impl Api {
+    /// Puts a call into the audit trail, or says aloud that it is not there.
+    pub(crate) async fn record(&self, call: &Value) {
+        if let Err(problem) = self.trail.append(call.to_string()).await {
+            self.metrics.trail_failures_total.inc();
+            tracing::error!(problem, %call, "an operator's call is not in the audit trail");
+        }
+    }
 }
 
 /// For what concerns the node and all tenants.
