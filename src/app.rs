@@ -126,7 +126,8 @@ impl Node {
         let db = open_database(&config, &metrics).await?;
         let tasks = TaskTracker::new();
         let remembered = db.clone().filter(|_| config.modules.catalogue);
-        let remembered = remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
+        let remembered =
+            remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
         let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),

@@ -319,7 +319,7 @@ async fn every_query_returns_data_from_gateways_under_load() {
     assert!(wanted.len() > 80);
     let start = Instant::now();
     for round in 0.. {
-        load([&a, &b, &c], round).await;
+        Box::pin(load([&a, &b, &c], round)).await;
         let mut missing = Vec::new();
         for (place, query) in wanted {
             if prometheus
