@@ -161,6 +161,7 @@ impl Node {
             draining: AtomicBool::new(false),
             query_token: config.auth.query_token,
             facade: config.facade.clone(),
+            demo: config.tls.cert.as_os_str().is_empty(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
         let accounts = config.modules.accounts;

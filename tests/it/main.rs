@@ -9,6 +9,7 @@
 )]
 
 mod chromium;
+mod cutter;
 mod harness;
 mod library;
 mod postgres;
@@ -33,6 +34,7 @@ mod deploy;
 mod doors;
 mod facade;
 mod frames;
+mod grafana;
 mod http;
 mod http_leases;
 mod leaving;
@@ -56,6 +58,7 @@ mod rooms;
 mod rule_histories;
 mod rules;
 mod schemathesis;
+mod sdk;
 mod sessions;
 mod silence;
 mod store_contract;
