@@ -22,6 +22,7 @@ mod browser;
 mod cli;
 mod conformance;
 mod consent;
+mod console;
 mod database;
 mod deploy;
 mod doors;
