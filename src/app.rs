@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::accounts::{self, Accounts};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::looks::Looks;
 use crate::api::observe::Routes;
@@ -76,6 +77,7 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 impl Node {
@@ -136,6 +138,8 @@ impl Node {
             facade: config.facade.clone(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
+        let accounts = config.modules.accounts;
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -153,6 +157,7 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            accounts,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -218,7 +223,11 @@ impl Node {
 
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
-        OpenApiRouter::default()
+        let mut router = OpenApiRouter::default();
+        if let Some(accounts) = &self.accounts {
+            router = router.merge(accounts::routes(accounts));
+        }
+        router
     }
 
     fn maintain(&mut self) {
@@ -229,6 +238,10 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(accounts) = &self.accounts {
+            let task = tokio::spawn(Arc::clone(accounts).keep());
+            self.upkeep.push(task.abort_handle());
+        }
         if let Some(db) = self.api.db.clone().filter(|db| !db.is_ready()) {
             let migrate = self.config.database.migrate;
             let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`cli`] | the commands; `cli::serve` is the boot order |
 //! | [`app`] | the only place that wires the rooms together |
+//! | [`accounts`] | people: sign-up, sign-in, passwords; rules, SQL and routes side by side |
 //! | [`api`] | HTTP routes and the one error shape; `api::watch` turns a request into a player |
 //! | [`gateway`] | one task per player, from its first frame to its last; leaving a node |
 //! | [`webhooks`] | telling servers of others what was started, refused and ended |
@@ -35,6 +36,7 @@
 //! What starts and ends leaves a fact in the store; `webhooks` reads these facts (`lease::journal`) and tells them,
 //! on tasks of its own.
 
+pub mod accounts;
 pub mod api;
 pub mod app;
 pub mod auth;

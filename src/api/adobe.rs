@@ -207,6 +207,8 @@ impl Api {
             contents: None,
             scopes: Scope::Watch.into(),
             expires_at: SystemTime::now() + self.facade.heartbeat * 3 / 2,
+            issued_at: None,
+            sign_in: None,
         })
     }
 

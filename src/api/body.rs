@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 * 1024;
 /// # Errors
 /// 415 when it is not JSON by its type, 413 when it is too large, 408 when it does not come in time, 400 when it is
 /// not `usage`.
-pub(super) async fn read_json<T: DeserializeOwned>(
+pub(crate) async fn read_json<T: DeserializeOwned>(
     request: Request,
     deadline: Instant,
     field: &'static str,
@@ -31,7 +31,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 ///
 /// # Errors
 /// 415 when it is of another type, 413 when it is too large, 408 when it does not come in time.
-pub(super) async fn read(
+pub(crate) async fn read(
     request: Request,
     deadline: Instant,
     media_type: &'static str,

@@ -154,13 +154,16 @@ const METHODS: [&str; 6] = ["get", "put", "post", "delete", "patch", "head"];
 /// The text of the document of these routes.
 ///
 /// A route's own words are kept: it gets the refusals that it does not tell of itself, and its operation's id, which is
-/// its function's name, is put after its tag, so that it is unique.
+/// its function's name, is put after its tag, so that it is unique. The items of a list that takes `fields` may lack any
+/// member but their first, by which they are known.
 pub(super) fn text(document: &utoipa::openapi::OpenApi) -> Bytes {
     let mut document = json!(document);
+    let schemas = document["components"]["schemas"].clone();
     let mut used = Vec::new();
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (_, operation) in operations(item) {
             complete(path, operation);
+            loosen(operation, &schemas);
             used.extend(operation["tags"][0].as_str().map(str::to_owned));
         }
     }
@@ -203,6 +206,50 @@ fn complete(path: &str, operation: &mut Value) {
             *answer = json!({"$ref": format!("#/components/responses/{}", refusal.name)});
         }
     }
+}
+
+/// Says that items lack what `fields` does not ask for.
+fn loosen(operation: &mut Value, schemas: &Value) {
+    let parameters = operation["parameters"].as_array();
+    if !parameters.is_some_and(|all| all.iter().any(|one| one["name"] == "fields")) {
+        return;
+    }
+    let answers = operation["responses"].as_object_mut().into_iter().flatten();
+    for (_, answer) in answers.filter(|(status, _)| status.starts_with('2')) {
+        let Some(schema) = answer.pointer_mut("/content/application~1json/schema") else {
+            continue;
+        };
+        *schema = resolved(schema, schemas);
+        let Some(item) = schema.pointer_mut("/properties/items/items") else {
+            continue;
+        };
+        *item = resolved(item, schemas);
+        known_by_first(item);
+        for part in item
+            .get_mut("allOf")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            *part = resolved(part, schemas);
+            known_by_first(part);
+        }
+    }
+}
+
+/// Nothing is required but the first member.
+fn known_by_first(item: &mut Value) {
+    if let Some(required) = item.get_mut("required").and_then(Value::as_array_mut) {
+        required.truncate(1);
+    }
+}
+
+/// What a reference refers to; what is none stays.
+fn resolved(schema: &Value, schemas: &Value) -> Value {
+    let name = schema["$ref"]
+        .as_str()
+        .and_then(|reference| reference.rsplit('/').next());
+    name.map_or(schema, |name| &schemas[name]).clone()
 }
 
 fn response(refusal: &Refusal) -> (String, Value) {

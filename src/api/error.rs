@@ -156,6 +156,15 @@ impl ApiError {
         }
     }
 
+    /// Names the field that is meant.
+    #[must_use]
+    pub fn with_field(self, field: &'static str) -> Self {
+        Self {
+            field: Some(field),
+            ..self
+        }
+    }
+
     /// Puts more beside `error` into the body.
     #[must_use]
     pub fn beside(self, more: Map<String, Value>) -> Self {
@@ -271,4 +280,11 @@ pub(super) async fn method_not_allowed() -> ApiError {
         "method_not_allowed",
         "this path does not take this method",
     )
+}
+
+/// 405 where HEAD is refused too: a socket is opened by GET alone.
+pub(super) async fn only_get() -> ApiError {
+    method_not_allowed()
+        .await
+        .with_header(header::ALLOW, HeaderValue::from_static("GET"))
 }

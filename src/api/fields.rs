@@ -9,14 +9,14 @@ use super::body::read_json;
 use super::error::ApiError;
 
 /// The fields of a body.
-pub(super) struct Fields(Map<String, Value>);
+pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Reads the body.
     ///
     /// # Errors
     /// 415, 413 and 408 as [`read_json`]; 400 when it is no object.
-    pub(super) async fn read(request: Request, deadline: Instant) -> Result<Self, ApiError> {
+    pub(crate) async fn read(request: Request, deadline: Instant) -> Result<Self, ApiError> {
         read_json(request, deadline, "body", "the body must be a JSON object")
             .await
             .map(Self)
@@ -26,7 +26,7 @@ impl Fields {
     ///
     /// # Errors
     /// 400 that names the field; `usage` says what it must be.
-    pub(super) fn take<T: DeserializeOwned>(
+    pub(crate) fn take<T: DeserializeOwned>(
         &mut self,
         field: &'static str,
         usage: &'static str,
@@ -36,11 +36,26 @@ impl Fields {
         value.map_err(|_| ApiError::bad_request(field, format!("{field} must be {usage}")))
     }
 
+    /// No body at all: no field.
+    pub(crate) fn none() -> Self {
+        Self(Map::new())
+    }
+
+    /// A text that may be cleared: `Some(None)` is a field that was sent as `null`.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(crate) fn nullable(&mut self, field: &'static str) -> Result<Option<Option<String>>, ApiError> {
+        let cleared = self.0.get(field).is_some_and(Value::is_null);
+        let text = self.text(field)?;
+        Ok(if cleared { Some(None) } else { text.map(Some) })
+    }
+
     /// A text.
     ///
     /// # Errors
     /// 400 that names the field.
-    pub(super) fn text(&mut self, field: &'static str) -> Result<Option<String>, ApiError> {
+    pub(crate) fn text(&mut self, field: &'static str) -> Result<Option<String>, ApiError> {
         self.take(field, "a text")
     }
 }

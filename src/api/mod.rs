@@ -18,7 +18,8 @@
 //!   `minimum`, `maximum`, `max_length`, `pattern`. What satisfies them is not answered with 400, and what does not is.
 //! * `request_body = T` and `responses((status = 200, description = "..", body = T))` name the types that are really read and
 //!   written; they derive `ToSchema`. An `Option` that is always written has `#[schema(required)]`; a `SystemTime` has
-//!   `value_type = String, format = DateTime`. A list is `body = Listing<T>` (`page`).
+//!   `value_type = String, format = DateTime`. A list is `body = Listing<T>` (`page`);
+//!   where it takes `fields`, items may lack any member but the first.
 //! * Refusals are [`error::ErrorBody`]. 400, 401, 403, 404, 408, 413, 415, 429, 431 and 503 are added by `document` where a
 //!   route can answer them (it has a token, a body, a path parameter). A route describes those of its own, such as 409 and
 //!   410, with `body = ErrorBody` and its codes in the description; `ErrorWith<T>` where more stands beside `error`.
@@ -32,11 +33,14 @@ pub mod admin;
 mod adobe;
 mod body;
 mod console;
+mod cors;
+pub(crate) mod body;
+pub(crate) mod choice;
 mod docs;
 mod document;
 mod echo;
 pub mod error;
-mod fields;
+pub(crate) mod fields;
 pub mod grant;
 mod handshake;
 mod lone;
@@ -60,7 +64,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -83,7 +87,7 @@ pub struct Api {
     pub gateway: Arc<Gateway>,
     /// Tokens.
     pub verifier: Arc<Verifier>,
-    /// Which pages may open sockets.
+    /// Whose pages may call.
     pub origins: ArcSwap<Origins>,
     /// Whose forwarded addresses are believed.
     pub addressing: Arc<Addressing>,
@@ -132,9 +136,9 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         .routes(routes!(lone::stop))
         .routes(routes!(lone::heartbeat))
         .routes(routes!(ticket::check))
-        .routes(routes!(watch::watch).map(|watch| watch.head(error::method_not_allowed)));
+        .routes(routes!(watch::watch).map(only_get));
     if api.echo.is_some() {
-        router = router.route("/debug/echo", get(echo::echo).head(error::method_not_allowed));
+        router = router.route("/debug/echo", only_get(get(echo::echo)));
     }
     let router = router.with_state(Arc::clone(api)).merge(parts);
     let (mut router, document) = router.split_for_parts();
@@ -146,4 +150,9 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(api), pace::pace))
+        .layer(from_fn_with_state(Arc::clone(api), cors::share))
+}
+
+fn only_get(route: MethodRouter<Arc<Api>>) -> MethodRouter<Arc<Api>> {
+    route.head(error::only_get).fallback(error::only_get)
 }

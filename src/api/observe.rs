@@ -121,11 +121,12 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let shaped = response.extensions_mut().remove::<OwnShape>().is_some();
     let unshaped = || ApiError::of_status(response.status()).filter(|_| !shaped);
     if let Some(error) = error.or_else(unshaped) {
-        let allow = response.headers_mut().remove(header::ALLOW);
+        // What layers said of the answer stays; what was said of its body does not.
+        let mut headers = std::mem::take(response.headers_mut());
+        headers.remove(header::CONTENT_LENGTH);
         response = error.render(context.id);
-        if let Some(allow) = allow {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
+        headers.extend(std::mem::take(response.headers_mut()));
+        *response.headers_mut() = headers;
     }
     if let Ok(id) = HeaderValue::try_from(context.id.to_string()) {
         response.headers_mut().insert(REQUEST_ID.clone(), id);

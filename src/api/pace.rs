@@ -47,12 +47,15 @@ impl Api {
         checked.map_err(|limited| self.rate_limited(limited))
     }
 
-    fn rate_limited(&self, limited: Limited) -> ApiError {
+    /// Counts a refusal, and says when to come back.
+    pub(crate) fn rate_limited(&self, limited: Limited) -> ApiError {
         self.metrics.rate_limited_total.inc(limited.rule);
         let message = match limited.rule {
             RateRule::AccountStarts => "this account starts too many sessions a second",
             RateRule::AddressRequests => "too many requests from this address",
             RateRule::TokenRequests => "too many requests with this token",
+            RateRule::AccountTries => "too many failed sign-ins of this account",
+            RateRule::AddressTries => "too many failed sign-ins or sign-ups from this address",
         };
         // Whole seconds, upwards: who comes then is served.
         let seconds = limited.retry_after.as_secs() + u64::from(limited.retry_after.subsec_nanos() > 0);

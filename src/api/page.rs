@@ -3,12 +3,14 @@
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::error::ApiError;
 
+/// The last page that may be asked for.
+const MAX_PAGE: u32 = 1_000_000;
+
 /// One page of a list.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Listing<T> {
     items: Vec<T>,
     /// The page's number, from 1.
@@ -47,7 +49,7 @@ pub(super) struct Listed {
     #[param(nullable = false)]
     pub(super) account: Option<String>,
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
@@ -57,7 +59,7 @@ pub(super) struct Listed {
 pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
 
 /// Which part of a list is shown.
-pub(super) struct List {
+pub(crate) struct List {
     page: u32,
     limit: u32,
 }
@@ -97,10 +99,10 @@ impl Page {
 impl List {
     /// # Errors
     /// 400 for what is out of range.
-    pub(super) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
+    pub(crate) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
         let (page, limit) = (page.unwrap_or(1), limit.unwrap_or(30));
-        if page == 0 {
-            return Err(ApiError::bad_request("page", "page starts at 1"));
+        if !(1..=MAX_PAGE).contains(&page) {
+            return Err(ApiError::bad_request("page", "page is 1 to 1000000"));
         }
         if !(1..=100).contains(&limit) {
             return Err(ApiError::bad_request("limit", "limit is 1 to 100"));
@@ -109,13 +111,13 @@ impl List {
     }
 
     /// How many come before it, and how many are on it.
-    pub(super) fn span(&self) -> (usize, usize) {
+    pub(crate) fn span(&self) -> (usize, usize) {
         let limit = self.limit as usize;
         ((self.page as usize - 1).saturating_mul(limit), limit)
     }
 
     /// The answer; `total` counts what is on all pages.
-    pub(super) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
+    pub(crate) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
         Listing {
             items,
             page: self.page,
@@ -126,6 +128,6 @@ impl List {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {
+pub(crate) fn bad_query(rejection: QueryRejection) -> ApiError {
     ApiError::bad_request("query", rejection.body_text())
 }

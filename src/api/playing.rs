@@ -19,16 +19,17 @@ use crate::protocol::id::AccountKey;
 use crate::protocol::server::Holder;
 
 use super::Api;
+use super::choice::{chosen, only, sorting};
 use super::error::ApiError;
 use super::lone::away;
 use super::observe::Context;
 use super::page::{List, Listing, bad_query};
 
 /// What an account's sessions may be sorted by.
-const SORTS: [&str; 4] = ["started_at", "device", "content", "state"];
+const SORTS: &[&str] = &["started_at", "device", "content", "state"];
 
 /// What may be asked for of each; `session` always comes.
-const FIELDS: [&str; 7] = [
+const FIELDS: &[&str] = &[
     "session",
     "device",
     "device_name",
@@ -44,7 +45,7 @@ const FIELDS: [&str; 7] = [
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
@@ -86,8 +87,8 @@ pub(super) async fn list(
     let (claims, _) = api.watcher(&context, request).await?;
     let Query(query) = query.map_err(bad_query)?;
     let page = List::new(query.page, query.limit)?;
-    let (sort, descending) = sorting(query.sort.as_deref())?;
-    let fields = chosen(query.fields.as_deref())?;
+    let (sort, descending) = sorting(query.sort.as_deref().unwrap_or("started_at"), SORTS)?;
+    let fields = chosen(query.fields.as_deref(), FIELDS, "session")?;
     let account = AccountKey {
         tenant: claims.tenant,
         account: claims.account,
@@ -105,34 +106,6 @@ pub(super) async fn list(
     let shown = found.iter().skip(start).take(limit);
     let items: Vec<Value> = shown.map(|entry| item(entry, &fields)).collect();
     Ok(Json(page.answer(items, found.len())).into_response())
-}
-
-fn sorting(asked: Option<&str>) -> Result<(&'static str, bool), ApiError> {
-    let asked = asked.unwrap_or("started_at");
-    let (name, descending) = asked
-        .strip_prefix('-')
-        .map_or((asked, false), |name| (name, true));
-    let known = SORTS.iter().find(|known| **known == name);
-    known.map(|known| (*known, descending)).ok_or_else(|| {
-        ApiError::bad_request(
-            "sort",
-            format!("sort is one of {}, with - for descending", SORTS.join(", ")),
-        )
-    })
-}
-
-fn chosen(asked: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
-    let Some(asked) = asked else {
-        return Ok(FIELDS.to_vec());
-    };
-    let named = asked
-        .split(',')
-        .map(|name| FIELDS.iter().find(|known| **known == name));
-    let named: Option<Vec<&'static str>> = named.map(Option::<&_>::copied).collect();
-    let mut fields =
-        named.ok_or_else(|| ApiError::bad_request("fields", format!("fields are {}", FIELDS.join(", "))))?;
-    fields.push("session");
-    Ok(fields)
 }
 
 fn matches(entry: &Entry, q: &str) -> bool {
@@ -159,9 +132,5 @@ fn state_name(state: PlayState) -> Option<String> {
 }
 
 fn item(entry: &Entry, fields: &[&str]) -> Value {
-    let mut item = json!(entry.holder());
-    if let Some(members) = item.as_object_mut() {
-        members.retain(|name, _| fields.contains(&name.as_str()));
-    }
-    item
+    only(json!(entry.holder()), fields)
 }

@@ -67,31 +67,31 @@ pub(super) struct Asked {
     token: String,
 }
 
-/// What is known of a ticket; nothing but `active` where it is `false`.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Introspection {
-    /// It is good and its session lives.
-    Good {
-        /// `true`.
-        active: bool,
-        /// The session.
-        #[schema(value_type = String)]
-        sid: SessionId,
-        /// The account.
-        sub: Arc<str>,
-        /// The account's tenant.
-        tenant: Arc<str>,
-        /// What may be fetched with it.
-        content: Arc<str>,
-        /// When it ends, in seconds since 1970.
-        exp: u64,
-    },
-    /// It is bad, or its session has ended.
-    Dead {
-        /// `false`.
-        active: bool,
-    },
+/// What is known of a ticket; no more than `active` where that is `false`.
+#[derive(Default, Serialize, ToSchema)]
+pub(super) struct Introspection {
+    /// Whether it is good and its session lives.
+    active: bool,
+    /// The session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    sid: Option<SessionId>,
+    /// The account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sub: Option<Arc<str>>,
+    /// The account's tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tenant: Option<Arc<str>>,
+    /// What may be fetched with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    content: Option<Arc<str>>,
+    /// When it ends, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    exp: Option<u64>,
 }
 
 /// Whether a ticket is good and its session lives.
@@ -121,7 +121,7 @@ pub(super) async fn introspect(
     let request = Request::from_parts(parts, body);
     let usage = "the body must be {\"token\": \"<ticket>\"}";
     let Asked { token } = read_json(request, context.peer.deadline, "token", usage).await?;
-    let dead = Introspection::Dead { active: false };
+    let dead = Introspection::default();
     let Ok(ticket) = api.verifier.verify_ticket(&token) else {
         return Ok(Json(dead));
     };
@@ -129,13 +129,13 @@ pub(super) async fn introspect(
         return Ok(Json(dead));
     }
     let exp = ticket.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Json(Introspection::Good {
+    Ok(Json(Introspection {
         active: true,
-        sid: ticket.session,
-        sub: ticket.account.account,
-        tenant: ticket.account.tenant,
-        content: ticket.content,
-        exp: exp.as_secs(),
+        sid: Some(ticket.session),
+        sub: Some(ticket.account.account),
+        tenant: Some(ticket.account.tenant),
+        content: Some(ticket.content),
+        exp: Some(exp.as_secs()),
     }))
 }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header;
 use http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
@@ -115,25 +114,6 @@ pub(super) async fn watch(
 }
 
 impl Api {
-    pub(super) fn check_origin(&self, parts: &Parts) -> Result<(), ApiError> {
-        let host = parts
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-        if self
-            .origins
-            .load()
-            .allows(parts.headers.get(header::ORIGIN), host)
-        {
-            return Ok(());
-        }
-        Err(ApiError::forbidden(
-            "origin_forbidden",
-            "pages of this origin may not open sockets here",
-        ))
-    }
-
     /// A client behind a trusted proxy could not be judged before its headers were read.
     pub(super) fn check_client(&self, context: &Context) -> Result<Option<ClientGuard>, ApiError> {
         if context.client == context.peer.ip() {
@@ -147,7 +127,7 @@ impl Api {
             })
     }
 
-    pub(super) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
+    pub(crate) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;
             let claims = self.verifier.verify(token.expose()).await?;

@@ -46,6 +46,10 @@ pub struct Claims {
     pub scopes: Scopes,
     /// `exp`, without the leeway.
     pub expires_at: SystemTime,
+    /// `iat`, if it can be read.
+    pub issued_at: Option<SystemTime>,
+    /// `sign_in`: the sign-in of ours that it came from.
+    pub sign_in: Option<Arc<str>>,
 }
 
 /// What the claims are held against.
@@ -69,6 +73,8 @@ impl Claims {
             contents: contents(&map)?,
             scopes: scopes(&map)?,
             expires_at: expiry(&map, expected.now)?,
+            issued_at: issue(&map),
+            sign_in: name(&map, "sign_in")?,
         };
         check_not_before(&map, expected.now)?;
         check_issuer(&map, expected.issuer)?;
@@ -153,6 +159,13 @@ fn expiry(map: &Map<String, Value>, now: SystemTime) -> Result<SystemTime, Rejec
         return Err(Rejected::Expired);
     }
     Ok(UNIX_EPOCH + exp)
+}
+
+/// Nothing is refused for it: whoever compares it has a use for it.
+fn issue(map: &Map<String, Value>) -> Option<SystemTime> {
+    let iat = map.get("iat")?.as_f64()?;
+    let iat = Duration::try_from_secs_f64(iat).ok()?;
+    Some(UNIX_EPOCH + iat.min(LATEST_EXPIRY))
 }
 
 fn check_not_before(map: &Map<String, Value>, now: SystemTime) -> Result<(), Rejected> {

@@ -39,6 +39,8 @@ pub struct Grant {
     pub contents: Option<Vec<String>>,
     /// `scope`; without it the token is good for watching.
     pub scopes: Option<Scopes>,
+    /// `sign_in`: the sign-in that it comes from.
+    pub sign_in: Option<String>,
     /// From now to `exp`, which is rounded up to a second.
     pub ttl: Duration,
 }
@@ -56,6 +58,7 @@ impl Grant {
             streams: None,
             contents: None,
             scopes: None,
+            sign_in: None,
             ttl,
         }
     }
@@ -106,6 +109,7 @@ impl Issuer {
             ("plan", grant.plan.clone().map(Value::from)),
             ("streams", grant.streams.map(Value::from)),
             ("contents", grant.contents.clone().map(Value::from)),
+            ("sign_in", grant.sign_in.clone().map(Value::from)),
             ("scope", grant.scopes.map(|scopes| scopes.to_string().into())),
         ];
         let always = [

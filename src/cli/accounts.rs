@@ -1,4 +1,5 @@
-//! `usher accounts show|block|unblock|limit`: what operators decide about an account, on all nodes.
+//! `usher accounts show|block|unblock|limit`: what operators decide about an account, on all nodes. The other commands about
+//! accounts are in `people`.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -6,10 +7,16 @@ use serde_json::{Value, json};
 
 use super::admin_client::AdminClient;
 use super::sessions::segment;
-use super::{Failure, Settings, block_on};
+use super::{Failure, Settings, block_on, people};
 
 #[derive(Subcommand)]
 pub(super) enum AccountsCommand {
+    /// Add somebody who signs in with a password; works on the database, also while nodes run
+    Add(people::Add),
+    /// List people who sign in with a password
+    List(people::List),
+    /// Make a one-time token for a new password, or set one
+    ResetPassword(people::ResetPassword),
     /// Show what operators decided about an account
     Show(Which),
     /// End an account's sessions, and let nobody of it play
@@ -43,8 +50,10 @@ pub(super) struct Which {
 }
 
 pub(super) fn run(settings: &Settings, command: AccountsCommand) -> Result<(), Failure> {
-    let client = AdminClient::new(settings)?;
     let (which, method, action, body) = match command {
+        AccountsCommand::Add(asked) => return people::add(settings, asked),
+        AccountsCommand::List(asked) => return people::list(settings, asked),
+        AccountsCommand::ResetPassword(asked) => return people::reset_password(settings, &asked),
         AccountsCommand::Show(which) => (which, Method::GET, "", None),
         AccountsCommand::Block(which) => (which, Method::POST, "/block", None),
         AccountsCommand::Unblock(which) => (which, Method::POST, "/unblock", None),
@@ -57,6 +66,7 @@ pub(super) fn run(settings: &Settings, command: AccountsCommand) -> Result<(), F
             (which, Method::PUT, "/limit", Some(body))
         }
     };
+    let client = AdminClient::new(settings)?;
     let path = format!(
         "/v1/admin/accounts/{}{action}?tenant={}",
         segment(&which.account),

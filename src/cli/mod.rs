@@ -13,6 +13,7 @@ mod accounts;
 mod admin_client;
 mod database;
 mod health;
+mod people;
 mod serve;
 mod sessions;
 mod table;
@@ -80,7 +81,7 @@ enum Command {
     /// List or end the sessions of a running node
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Block, unblock or limit accounts
+    /// Add, list, block, unblock or limit accounts
     #[command(subcommand)]
     Accounts(accounts::AccountsCommand),
     /// Show who is told what happens, how far behind they are, and what could not be told

@@ -4,6 +4,7 @@
 //! Does not: open files or sockets that a setting names (their owners do).
 //! Called by: the commands, through [`load`].
 
+mod accounts;
 mod database;
 mod environment;
 mod error;
@@ -24,6 +25,7 @@ mod validate;
 #[cfg(test)]
 mod validate_tests;
 
+pub use accounts::{Accounts, RESET_TOKEN};
 pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Devices, Exempt, Facade, GroupRule, Modules, RedisUrl, Secret};
+use super::{Accounts, Database, Devices, Exempt, Facade, GroupRule, Modules, RedisUrl, Secret};
 
 /// All settings of a node.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub database: Database,
     /// Parts that can be switched off.
     pub modules: Modules,
+    /// People who sign up here.
+    pub accounts: Accounts,
     /// Playback tickets.
     pub tickets: Tickets,
     /// The API of another product.

@@ -14,7 +14,7 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Database, Redis, RedisServers, Webhooks, facade, rules_validate};
+use super::{Config, Database, Redis, RedisServers, Webhooks, accounts, facade, rules_validate};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -48,6 +48,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     rules_validate::check(config, &mut found);
     facade::check(config, &mut found);
     database(&config.database, &mut found);
+    accounts::check(config, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);

@@ -109,6 +109,12 @@ impl Policy {
         }
     }
 
+    /// Whether a plan is configured; every one is known while none is.
+    #[must_use]
+    pub fn knows_plan(&self, plan: &str) -> bool {
+        self.plans.is_empty() || self.plans.contains_key(plan)
+    }
+
     /// The limit is the token's `streams`, else its plan's, else the default. A plan that the table does not know
     /// has the default.
     #[must_use]

@@ -9,8 +9,10 @@
 mod rate;
 mod requests;
 mod table;
+mod tries;
 
 pub use requests::{Limited, RequestLimits};
+pub use tries::{Try, TryLimits};
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};

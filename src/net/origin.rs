@@ -2,7 +2,7 @@
 //!
 //! Owns: `http.origins` and the comparison with a request's `Origin` (RFC 6454, section 7).
 //! Does not: answer 403 (the HTTP layer does).
-//! Called by: the routes that upgrade.
+//! Called by: `api::cors`, for sockets and requests alike.
 
 use std::net::Ipv6Addr;
 

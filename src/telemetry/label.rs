@@ -101,11 +101,21 @@ pub enum RateRule {
     AddressRequests,
     /// `limits.requests_per_second_per_token`
     TokenRequests,
+    /// `accounts.failures_per_minute`
+    AccountTries,
+    /// `accounts.tries_per_minute_per_address`
+    AddressTries,
 }
 
 impl Label for RateRule {
     const NAME: &'static str = "rule";
-    const VALUES: &'static [&'static str] = &["account_starts", "address_requests", "token_requests"];
+    const VALUES: &'static [&'static str] = &[
+        "account_starts",
+        "address_requests",
+        "token_requests",
+        "account_tries",
+        "address_tries",
+    ];
 
     fn index(self) -> usize {
         self as usize

@@ -112,6 +112,14 @@ metrics! {
     tickets_issued_total: IntCounter = ();
     /// Operators' calls that are not in the audit trail, because it could not be written.
     trail_failures_total: IntCounter = ();
+    /// Sign-ins by outcome; `granted`: a password fitted, `limited`: too many had failed, `busy`: the queue was full.
+    sign_ins_total: CounterFamily = ("outcome", &["granted", "refused", "limited", "busy", "error"]);
+    /// Uses of refresh tokens by outcome; `reused`: one was used twice, and its sign-in is over.
+    refreshes_total: CounterFamily = ("outcome", &["granted", "refused", "reused", "error"]);
+    /// Passwords that wait for a thread to hash them.
+    password_queue: IntGauge = ();
+    /// Time that hashing a password took, waiting in the queue excluded.
+    password_hash_duration_seconds: Histogram = REQUEST_SECONDS;
     /// Requests refused because they came too fast, by the rule that refused them.
     rate_limited_total: Counters<RateRule> = ();
     /// Starts by outcome.

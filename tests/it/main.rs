@@ -16,6 +16,7 @@ mod receiver;
 mod redis_servers;
 mod stage;
 
+mod accounts;
 mod admin;
 mod balancer;
 mod browser;
@@ -23,6 +24,7 @@ mod cli;
 mod conformance;
 mod consent;
 mod console;
+mod cors;
 mod database;
 mod deploy;
 mod doors;

@@ -1,1 +1,3 @@
+DROP TABLE password_resets;
+DROP TABLE sign_ins;
 DROP TABLE users;

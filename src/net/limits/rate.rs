@@ -34,6 +34,25 @@ impl Rate {
         }
     }
 
+    /// The same for so many per minute.
+    pub(super) fn per_minute(per_minute: u32, burst: u32) -> Self {
+        let interval = Duration::from_secs(60)
+            .checked_div(per_minute)
+            .filter(|_| burst > 0)
+            .unwrap_or_default();
+        Self {
+            interval,
+            burst: interval.saturating_mul(burst),
+        }
+    }
+
+    /// Counts an event that has happened, also beyond the burst: the wait is the longer then.
+    pub(super) fn charge(&self, pace: &mut Pace, now: Instant) {
+        if !self.interval.is_zero() {
+            pace.0 = Some(pace.0.map_or(now, |full_at| full_at.max(now)) + self.interval);
+        }
+    }
+
     /// Counts one event, or refuses it, which costs nothing.
     ///
     /// # Errors

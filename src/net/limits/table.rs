@@ -94,6 +94,28 @@ impl<K: Copy + Eq + Hash> Table<K> {
         self.rate.try_take(&mut entry.pace, now)
     }
 
+    /// Whether one event of `key` would be allowed now. Counts nothing, and makes no entry.
+    ///
+    /// # Errors
+    /// How long to wait until one is.
+    pub(super) fn check(&self, key: K, now: Instant) -> Result<(), Duration> {
+        let state = self.lock();
+        let full = state.entries.len() >= self.max_tracked;
+        let shared = full.then_some(&state.overflow);
+        let mut pace = state.entries.get(&key).or(shared).map(|entry| entry.pace);
+        self.rate.try_take(pace.get_or_insert_default(), now)
+    }
+
+    /// Counts an event of `key` that has happened.
+    pub(super) fn charge(&self, key: K, now: Instant) {
+        if self.rate.is_unlimited() {
+            return;
+        }
+        let mut state = self.lock();
+        let (entry, _) = state.entry(key, now, self.max_tracked);
+        self.rate.charge(&mut entry.pace, now);
+    }
+
     /// Counts one more client of `key`, which is open until [`Table::leave`], or refuses it, which changes nothing.
     pub(super) fn try_enter(&self, key: K, now: Instant) -> Result<Slot<K>, Over> {
         let mut state = self.lock();
