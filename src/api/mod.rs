@@ -31,11 +31,10 @@
 mod accounts;
 pub mod admin;
 mod adobe;
-mod body;
-mod console;
-mod cors;
 pub(crate) mod body;
 pub(crate) mod choice;
+mod console;
+mod cors;
 mod docs;
 mod document;
 mod echo;
