@@ -4,14 +4,10 @@
 //! Does not: answer (the rooms do, and each asks for its own scopes). A room that is switched off brings no route.
 //! Called by: `admin`'s router.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::routing::get_service;
 use utoipa::openapi::{HttpMethod, PathItem};
 use utoipa_axum::router::OpenApiRouter;
-
-use super::admin::Admin;
 
 /// Their paths; only `GET` of each.
 const SHOWN: [&str; 5] = [
@@ -23,7 +19,7 @@ const SHOWN: [&str; 5] = [
 ];
 
 /// Those of these routes that the rooms brought, with their descriptions.
-pub(super) fn routes(parts: OpenApiRouter) -> OpenApiRouter<Arc<Admin>> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(parts: OpenApiRouter) -> OpenApiRouter<S> {
     let (rooms, described): (Router, _) = parts.split_for_parts();
     let mut shown = OpenApiRouter::default();
     for path in SHOWN {
@@ -48,4 +44,48 @@ pub(super) fn routes(parts: OpenApiRouter) -> OpenApiRouter<Arc<Admin>> {
         );
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+    use super::*;
+    use axum::body::Body;
+    use http::{Method, Request, StatusCode};
+    use tower::ServiceExt;
+    use utoipa_axum::routes;
+
+    /// Those that there are.
+    #[utoipa::path(get, path = "/v1/plays", tag = "ledger", responses((status = 200, body = Vec<String>)))]
+    async fn list() {}
+
+    /// One more.
+    #[utoipa::path(post, path = "/v1/plays", tag = "ledger", responses((status = 200)))]
+    async fn add() {}
+
+    /// Not for operators.
+    #[utoipa::path(get, path = "/v1/messages", tag = "messages", responses((status = 200)))]
+    async fn messages() {}
+
+    #[tokio::test]
+    async fn only_what_is_listed_and_there_is_served_and_described() {
+        let rooms = OpenApiRouter::default();
+        let rooms = rooms.routes(routes!(list, add)).routes(routes!(messages));
+        let (shown, described) = routes::<()>(rooms).split_for_parts();
+        let paths: Vec<_> = described.paths.paths.keys().collect();
+        assert_eq!(paths, ["/v1/plays"]);
+        let plays = &described.paths.paths["/v1/plays"];
+        assert!(plays.get.is_some() && plays.post.is_none());
+        for (method, path, status) in [
+            (Method::GET, "/v1/plays?page=1", StatusCode::OK),
+            (Method::POST, "/v1/plays", StatusCode::METHOD_NOT_ALLOWED),
+            (Method::GET, "/v1/messages", StatusCode::NOT_FOUND),
+            (Method::GET, "/v1/files/stats", StatusCode::NOT_FOUND),
+        ] {
+            let request = Request::builder().method(&method).uri(path);
+            let request = request.body(Body::empty()).unwrap();
+            let answer = shown.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{method} {path}");
+        }
+    }
 }

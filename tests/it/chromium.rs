@@ -62,6 +62,11 @@ impl Chromium {
 
     /// Opens a page in a new tab.
     pub(crate) async fn open(&self, url: &str) -> Tab {
+        self.open_with(url, "").await
+    }
+
+    /// The same, with a script that runs before those of the page.
+    pub(crate) async fn open_with(&self, url: &str, script: &str) -> Tab {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let head = "PUT /json/new?about:blank HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
         let (_, _, body) = exchange(stream, head.as_bytes()).await;
@@ -74,7 +79,11 @@ impl Chromium {
             calls: 0,
             requests: Vec::new(),
         };
-        tab.call("Network.enable", json!({})).await;
+        for domain in ["Network.enable", "Page.enable"] {
+            tab.call(domain, json!({})).await;
+        }
+        let script = json!({"source": script});
+        tab.call("Page.addScriptToEvaluateOnNewDocument", script).await;
         tab.call("Page.navigate", json!({"url": url})).await;
         tab
     }

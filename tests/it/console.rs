@@ -42,7 +42,14 @@ async fn signed_in(browser: &Chromium, node: &Node, token: &str) -> Tab {
 
 /// The console, with nobody signed in.
 async fn opened(browser: &Chromium, node: &Node) -> Tab {
-    let mut tab = browser.open(&format!("http://{}/console", node.admin)).await;
+    opened_with(browser, node, "").await
+}
+
+/// The same, with a script that runs before those of the page.
+async fn opened_with(browser: &Chromium, node: &Node, script: &str) -> Tab {
+    let mut tab = browser
+        .open_with(&format!("http://{}/console", node.admin), script)
+        .await;
     holds(
         &mut tab,
         "document.getElementById('go')?.disabled === false",
@@ -120,7 +127,7 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
     let operator = token_of("olga", "operator");
     sign_in(&mut tab, &operator).await;
     // The numbers are this node's, the nodes are all.
-    let sessions = "document.querySelector('.chart output').textContent";
+    let sessions = "document.querySelector('.chart output')?.textContent";
     holds(&mut tab, &format!("{sessions} === '1'"), SOON).await;
     let nodes =
         "[...document.querySelectorAll('td')].filter((one) => one.textContent.endsWith(' ago')).length === 2";
@@ -301,6 +308,65 @@ async fn check(tab: &mut Tab, view: &str) {
             "{view} at {width}: {wide}"
         );
     }
+}
+
+/// What the ledger and media answer, in the shapes of their own documents: the page alone is under test here.
+const ROOMS: &str = r#"
+    const at = "2026-11-21T10:00:00Z";
+    const rooms = {
+        "/v1/plays": {items: [{id: "1", content: "<b>film</b>", started_at: at, counted: 5025, device_name: null, device: "tv", code: "stopped"}], total: 1},
+        "/v1/reports/usage": {seconds: 3661, labels: [{name: "", seconds: 3661}], top: {name: "m1", seconds: 3661}},
+        "/v1/reports/royalties": {model: "pro_rata", from: "2019-03-01", to: "2019-04-01", currency: "EUR", pool: "36.76", incomplete: true,
+            rows: [{label: "<i>L1</i>", seconds: 4000, amount: "7.35"}], unlabelled: {seconds: 60, amount: "29.41"}, unallocated: {users: 2, amount: "0.00"}},
+        "/v1/files/stats": {total: {accesses: 10}, completion_rate: 0.5, open: 1, floor: 1, files: {count: 3, bytes: 999}, most_used: [{file: "f", title: "Welcome", accesses: 7, unique: 3}]},
+        "/v1/files/accesses": {items: [{id: "a", account: "ann", role: "mentor", file: "f", kind: "play", provider: "p", opened_at: at, closed_at: null}], total: 41},
+        "/v1/openapi.json": {paths: {"/v1/plays": {}, "/v1/reports/usage": {}, "/v1/reports/royalties": {}, "/v1/files/stats": {}, "/v1/files/accesses": {}}},
+    };
+    const asked = globalThis.asked = [];
+    const real = globalThis.fetch;
+    globalThis.fetch = (path, options) => {
+        const found = rooms[path.split("?")[0]];
+        if (found) asked.push(path);
+        return found ? Promise.resolve(new Response(JSON.stringify(found))) : real(path, options);
+    };
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_and_the_use_of_files_are_shown_where_they_are() {
+    let node = Node::start().await;
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let mut tab = opened_with(&browser, &node, ROOMS).await;
+    tab.evaluate(AXE).await;
+    sign_in(&mut tab, &token_of("olga", "operator")).await;
+    tab.shows("Sign out").await;
+    search(&mut tab, "ann").await;
+    tab.shows("<b>film</b>").await;
+    tab.shows("1 h 23 min").await;
+    let user = "asked.some((path) => path.startsWith('/v1/plays?') && path.includes('user=ann') && path.includes('tenant=main'))";
+    assert_eq!(tab.evaluate(user).await, true);
+    go(&mut tab, "ledger").await;
+    tab.shows("1 h 1 min by plays that have ended; the most watched is m1")
+        .await;
+    press(&mut tab, "#view form", "Preview").await;
+    tab.shows("in EUR. Incomplete: ").await;
+    let rows = "[...document.querySelectorAll('form + p + .table tbody tr')].map((row) => [...row.cells].map((one) => one.textContent))";
+    let expected = json!([
+        ["<i>L1</i>", "1 h 6 min", "7.35"],
+        ["without a label", "1 min", "29.41"],
+        ["unallocated, 2 who watched nothing", "\u{2013}", "0.00"],
+        ["Pool", "\u{2013}", "36.76"],
+    ]);
+    assert_eq!(tab.evaluate(rows).await, expected);
+    let month =
+        "asked.some((path) => /royalties[?].*from=....-..-01&to=....-..-01&model=pro_rata$/.test(path))";
+    assert_eq!(tab.evaluate(month).await, true);
+    check(&mut tab, "ledger").await;
+    go(&mut tab, "files").await;
+    tab.shows("3 files with 999 bytes; 10 accesses are closed, 50 % of them complete; 1 open.")
+        .await;
+    tab.shows("Welcome").await;
+    tab.shows("Page 1 of 3").await;
+    check(&mut tab, "files").await;
 }
 
 /// The page's own reading of the metrics, held against what Prometheus's `histogram_quantile` says of the same.
