@@ -116,9 +116,18 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
     let browser = Chromium::start(&here.dir.join("browser")).await;
     let mut tab = opened(&browser, &here).await;
     // Neither a bad token nor a player's shows anything.
-    for wrong in ["x.y.z".to_owned(), token("ann")] {
+    for (wrong, why) in [
+        (
+            "x.y.z".to_owned(),
+            "Not signed in: a valid access token is required",
+        ),
+        (
+            token("ann"),
+            "Not signed in: the token's scope does not allow this",
+        ),
+    ] {
         sign_in(&mut tab, &wrong).await;
-        tab.shows("Not signed in").await;
+        tab.shows(why).await;
         let shown = tab
             .evaluate("document.getElementById('view').childElementCount")
             .await;
@@ -175,8 +184,7 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
     tab.shows("olga (main) from 127.0.0.1").await;
     tab.evaluate("document.getElementById('changes').click()").await;
     tab.shows("sessions.list").await;
-    let listed =
-        "[...document.querySelectorAll('td')].filter((one) => one.textContent === 'sessions.list').length";
+    let listed = "[...document.querySelectorAll('tbody tr')].filter(({textContent: text}) => text.includes('olga') && text.includes('sessions.list')).length";
     assert_eq!(
         tab.evaluate(listed).await,
         1,

@@ -35,6 +35,9 @@ function viewsOf(who, paths) {
 
 $("enter").addEventListener("submit", async (event) => {
   event.preventDefault();
+  complain("door", null);
+  // One try at a time: the end of another one would take the token away.
+  $("go").disabled = true;
   show($("token").value.trim());
   try {
     const who = await ask("GET", "/v1/admin/operator");
@@ -46,6 +49,8 @@ $("enter").addEventListener("submit", async (event) => {
     if (!(refused instanceof Refused)) throw refused;
     complain("door", `Not signed in: ${refused.message}`);
     $("token").focus();
+  } finally {
+    $("go").disabled = false;
   }
 });
 
