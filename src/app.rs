@@ -2,6 +2,8 @@
 //!
 //! Owns: what is built in which order, and taking it down again. Does not: parse arguments or wait for signals.
 //! Called by: `cli::serve`, and tests, which start many nodes in one process.
+//!
+//! Over 400 lines: every room is wired here, a few lines each.
 
 mod arbiter;
 mod reload;
@@ -20,18 +22,21 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::{self, Accounts, Remembered};
 use crate::api::admin::{Admin, admin_routes};
 use crate::api::looks::Looks;
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
+use crate::catalogue::{self, Catalogue, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
+use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
+use crate::ledger::{self, Desk, Ledger};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
 use crate::net::limits::{Admission, RequestLimits};
@@ -77,7 +82,9 @@ pub struct Node {
     connections: TaskTracker,
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
+    remembered: Option<Arc<catalogue::Remembered>>,
     accounts: Option<Arc<Accounts>>,
+    ledger: Option<Ledger>,
 }
 
 impl Node {
@@ -99,9 +106,16 @@ impl Node {
             store,
             registry,
             journal,
+            memory,
         } = arbiter::open(&config, owner, &metrics)?;
         let guard = Guard::new(&config.outbound.allowed_private);
-        let told = Webhooks::new(&config.webhooks, &guard, journal, owner, Arc::clone(&metrics));
+        let told = Webhooks::new(
+            &config.webhooks,
+            &guard,
+            Arc::clone(&journal),
+            owner,
+            Arc::clone(&metrics),
+        );
         let webhooks = told.map_err(|error| AppError::Settings(error.to_string()))?;
         let lease = Service::new(
             owner,
@@ -110,19 +124,28 @@ impl Node {
             config.outage.clone(),
             Arc::clone(&metrics),
         );
+        let db = open_database(&config, &metrics).await?;
+        let tasks = TaskTracker::new();
+        let remembered = db.clone().filter(|_| config.modules.catalogue);
+        let remembered =
+            remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
+        let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
-            policy: ArcSwap::from_pointee(Policy::new(&config)),
+            policy: ArcSwap::from_pointee(Policy::new(&config).with_shelf(shelf.clone())),
+            shelf,
             tickets: ArcSwap::from_pointee(config.tickets.clone()),
             timing: Timing::new(&config),
             verifier: Arc::clone(&verifier),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
-            tasks: TaskTracker::new(),
+            tasks,
         });
         gateway.count_rules(&gateway.policy.load());
-        let db = open_database(&config, &metrics).await?;
+        let ledger = db.clone().filter(|_| config.modules.ledger);
+        let ledger = ledger.map(|db| Ledger::open(&config, db, journal, memory, owner, &metrics));
+        let ledger = ledger.transpose().map_err(failed("data.dir"))?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -131,6 +154,7 @@ impl Node {
             request_limits: RequestLimits::new(&config.limits, Arc::clone(&addressing)),
             addressing,
             metrics: Arc::clone(&metrics),
+            trail: AuditTrail::open(&config.trail, &config.data.dir).map_err(failed("audit.log"))?,
             db,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -139,7 +163,8 @@ impl Node {
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
         let accounts = config.modules.accounts;
-        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
+        let others = remembering(&config, &api);
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, others)));
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -157,7 +182,9 @@ impl Node {
             connections: TaskTracker::new(),
             upkeep: Vec::new(),
             webhooks,
+            remembered,
             accounts,
+            ledger,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -172,7 +199,11 @@ impl Node {
             Ok(()) => {}
         }
         node.maintain();
+        node.demonstrate();
         node.webhooks.start();
+        if let Some(ledger) = &node.ledger {
+            ledger.start();
+        }
         Ok(node)
     }
 
@@ -203,8 +234,6 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
-            trail: AuditTrail::open(&self.config.trail, &self.config.data.dir)
-                .map_err(failed("audit.log"))?,
             looks: Looks::default(),
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
@@ -223,11 +252,28 @@ impl Node {
 
     /// Routes of the parts that are switched on.
     fn parts(&self) -> OpenApiRouter {
-        let mut router = OpenApiRouter::default();
+        let mut parts = OpenApiRouter::default();
         if let Some(accounts) = &self.accounts {
-            router = router.merge(accounts::routes(accounts));
+            parts = parts.merge(accounts::routes(accounts));
         }
-        router
+        if self.config.modules.catalogue {
+            let (api, shelf) = (Arc::clone(&self.api), self.remembered.clone());
+            let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
+            parts = parts.merge(catalogue.routes());
+        }
+        if self.config.modules.ledger {
+            parts = parts.merge(Desk::new(Arc::clone(&self.api), &self.config).routes());
+        }
+        parts
+    }
+
+    /// Demo contents for whoever tries a node out: once, and never on one with a certificate of its own.
+    fn demonstrate(&mut self) {
+        let wanted = self.config.modules.catalogue && self.config.catalogue.demo;
+        let tried_out = self.config.tls.cert.as_os_str().is_empty();
+        if let Some(db) = self.api.db.clone().filter(|_| wanted && tried_out) {
+            self.upkeep.push(tokio::spawn(demo::make_once(db)).abort_handle());
+        }
     }
 
     fn maintain(&mut self) {
@@ -287,11 +333,23 @@ impl Node {
         }
         self.webhooks.stop().await;
         self.gateway.lease.farewell().await;
+        if let Some(ledger) = &self.ledger {
+            ledger.stop().await;
+        }
         if let Some(db) = &self.api.db {
             db.close().await;
         }
         tracing::info!(sessions = told, finished, "drained");
     }
+}
+
+/// The rooms that remember people beside `accounts`.
+fn remembering(config: &Config, api: &Api) -> Vec<Arc<dyn Remembered>> {
+    let mut rooms: Vec<Arc<dyn Remembered>> = Vec::new();
+    if let Some(db) = api.db.clone().filter(|_| config.modules.ledger) {
+        rooms.push(Arc::new(ledger::remembered::Memory::new(db)));
+    }
+    rooms
 }
 
 /// What needs files: keys and certificates.

@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`cli`] | the commands; `cli::serve` is the boot order |
 //! | [`app`] | the only place that wires the rooms together |
+//! | [`ledger`] | plays, files of history, royalty statements |
+//! | [`catalogue`] | what there is to play: contents, who may see them, import and export |
 //! | [`accounts`] | people: sign-up, sign-in, passwords; rules, SQL and routes side by side |
 //! | [`api`] | HTTP routes and the one error shape; `api::watch` turns a request into a player |
 //! | [`gateway`] | one task per player, from its first frame to its last; leaving a node |
@@ -40,11 +42,13 @@ pub mod accounts;
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod db;
 pub mod gateway;
 pub mod lease;
+pub mod ledger;
 pub mod net;
 pub mod outbound;
 pub mod protocol;

@@ -14,7 +14,7 @@ use super::caller::forbidden;
 use super::person::Own;
 use super::sign_ins::Item;
 use super::users::{Id, id_of};
-use super::{Accounts, sign_ins};
+use super::{Accounts, sign_ins, staff};
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
 use crate::lease::model::Entry;
@@ -72,6 +72,9 @@ pub(super) async fn export(
     }
     let sessions = accounts.api.gateway.lease.list(&account).await?;
     let sessions = sessions.iter().map(Entry::holder).collect();
+    accounts
+        .record(&context, &caller, staff::EXPORTED, Some(&person.id))
+        .await;
     let mut others = Map::new();
     for other in &accounts.others {
         others.insert(other.name().to_owned(), other.export(&account).await?);

@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Accounts;
 use super::caller::forbidden;
 use super::people::{self, Filter, Part, SORTS};
 use super::shapes::ShownUser;
+use super::{Accounts, staff};
 use crate::api::choice::{chosen, only, sorting};
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
@@ -114,6 +114,7 @@ pub(super) async fn list(
         limit,
     };
     let (found, total) = people::list(accounts.api.db()?, &filter, part).await?;
+    accounts.record(&context, &caller, staff::LISTED, None).await;
     let items: Vec<Value> = found
         .iter()
         .map(|person| only(json!(person.own()), &fields))

@@ -21,6 +21,7 @@ mod rules;
 mod shapes;
 mod sign_ins;
 mod sign_up;
+mod staff;
 mod stored;
 pub(crate) mod tools;
 mod users;

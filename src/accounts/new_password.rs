@@ -16,7 +16,7 @@ use super::person::{Person, written};
 use super::shapes::{PasswordByToken, PasswordChange};
 use super::sign_ins::{self, RefreshToken};
 use super::users::{Id, id_of};
-use super::{Accounts, people, resets, rules};
+use super::{Accounts, people, resets, rules, staff};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
@@ -115,7 +115,9 @@ pub(super) async fn grant_reset(
     }
     let settings = &accounts.settings;
     let (token, expires_at) = resets::make(accounts.api.db()?, &person.id, settings.reset_ttl).await?;
-    tracing::info!(request_id = %context.id, user = person.id, "a one-time token for a new password was made");
+    accounts
+        .record(&context, &caller, staff::RESET, Some(&person.id))
+        .await;
     let token = token.expose();
     let link = (!settings.reset_url.is_empty()).then(|| settings.reset_url.replace(RESET_TOKEN, token));
     let body = Granted {

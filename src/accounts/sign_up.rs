@@ -13,7 +13,7 @@ use super::people::{New, Taken};
 use super::person::Own;
 use super::shapes::NewUser;
 use super::sign_ins::fresh_id;
-use super::{Accounts, people, rules};
+use super::{Accounts, people, rules, staff};
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
@@ -96,6 +96,11 @@ pub(super) async fn sign_up(
         }
         Err(error) => return Err(error.into()),
     };
+    if let Some(admin) = &admin {
+        accounts
+            .record(&context, admin, staff::ADDED, Some(&person.id))
+            .await;
+    }
     let location = [(header::LOCATION, format!("/v1/users/{}", person.id))];
     Ok((StatusCode::CREATED, location, Json(person.own())).into_response())
 }

@@ -13,7 +13,7 @@ use super::people::{self, Taken};
 use super::person::{Own, Person, now};
 use super::shapes::{ShownUser, UserChange};
 use super::sign_up::conflict;
-use super::{Accounts, nobody, rules};
+use super::{Accounts, nobody, rules, staff};
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
@@ -48,6 +48,9 @@ pub(super) async fn show(
     let id = id_of(path)?;
     let person = accounts.named(&caller, &id).await?;
     if caller.is_named(&id) || caller.is_staff() {
+        accounts
+            .record(&context, &caller, staff::SHOWN, Some(&person.id))
+            .await;
         return Ok(Json(person.own()).into_response());
     }
     Ok(Json(person.public()).into_response())
@@ -83,7 +86,12 @@ pub(super) async fn change(
     let changed = accounts.changed(&caller, &person, &mut fields)?;
     let db = accounts.api.db()?;
     match people::change(db, &changed).await {
-        Ok(true) => Ok(Json(changed.own()).into_response()),
+        Ok(true) => {
+            accounts
+                .record(&context, &caller, staff::CHANGED, Some(&changed.id))
+                .await;
+            Ok(Json(changed.own()).into_response())
+        }
         Ok(false) => Err(nobody()),
         Err(DbError::Taken) => {
             let user_name = changed.user_name.as_deref();
@@ -125,6 +133,9 @@ pub(super) async fn remove(
         other.forget(&account).await?;
     }
     people::remove(accounts.api.db()?, &person.tenant, &person.id).await?;
+    accounts
+        .record(&context, &caller, staff::REMOVED, Some(&person.id))
+        .await;
     tracing::info!(request_id = %context.id, "an account was removed");
     Ok(StatusCode::NO_CONTENT)
 }

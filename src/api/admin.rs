@@ -17,7 +17,7 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::telemetry::{AuditTrail, LogHandle, Metrics};
+use crate::telemetry::{LogHandle, Metrics};
 use crate::webhooks::Webhooks;
 
 use super::Api;
@@ -38,9 +38,7 @@ pub struct Admin {
     pub api: Arc<Api>,
     /// The log level, when this process owns its log.
     pub log: Option<Arc<LogHandle>>,
-    /// Where every operator's call is recorded.
-    pub trail: AuditTrail,
-    /// Which looks it has already.
+    /// Which looks the trail has already.
     pub looks: Looks,
     /// Host names by which the listener may be called.
     pub hosts: Vec<String>,

@@ -32,8 +32,8 @@ use crate::protocol::start::Start;
 use super::Api;
 use super::body::read;
 use super::error::ApiError;
-use super::lone::{away, check_staying};
 use super::observe::{Context, OwnShape};
+use super::start::away;
 
 /// Sessions that a start ends.
 static TERMINATE: HeaderName = HeaderName::from_static("x-terminate");
@@ -78,7 +78,7 @@ async fn start(
 ) -> Result<Response, ApiError> {
     let Path((idp, subject)) = subject.map_err(|_| bad_subject())?;
     let claims = api.subject(request.headers(), &idp, &subject)?;
-    check_staying(&api)?;
+    api.check_staying()?;
     let victims = victims(request.headers())?;
     let mut said = said(request, &context).await?;
     let content = said.remove("assetId").or_else(|| said.remove("channel"));
@@ -97,6 +97,7 @@ async fn start(
     let entitlement = api.gateway.policy.load().entitlement(&claims);
     let player = Player::new(claims, start, entitlement, context.id, context.client)?;
     api.check_start(&player.account)?;
+    api.check_content(&player).await?;
     let opened = api
         .gateway
         .open_lone(player, victims.first().copied(), api.facade.heartbeat * 3 / 2)
@@ -205,6 +206,7 @@ impl Api {
             plan: application.plan.as_deref().map(Into::into),
             streams: None,
             contents: None,
+            roles: Vec::new(),
             scopes: Scope::Watch.into(),
             expires_at: SystemTime::now() + self.facade.heartbeat * 3 / 2,
             issued_at: None,
@@ -229,6 +231,7 @@ impl Api {
             claims: &claims,
             address: context.client,
             period: self.facade.heartbeat * 3 / 2,
+            on_behalf: false,
         };
         let session = secret.session();
         let told = self

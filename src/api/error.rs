@@ -269,12 +269,12 @@ impl From<StoreError> for ApiError {
 }
 
 /// 404 for paths that do not exist.
-pub(super) async fn not_found() -> ApiError {
+pub async fn not_found() -> ApiError {
     ApiError::not_found("there is nothing at this path")
 }
 
 /// 405; axum adds `Allow`.
-pub(super) async fn method_not_allowed() -> ApiError {
+pub async fn method_not_allowed() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",

@@ -36,6 +36,53 @@ impl Fields {
         value.map_err(|_| ApiError::bad_request(field, format!("{field} must be {usage}")))
     }
 
+    /// The fields of a line of an import.
+    #[must_use]
+    pub(crate) fn of(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    /// A text of at most so many bytes on one line; an empty one is as if it were left out.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(crate) fn line(&mut self, field: &'static str, most: usize) -> Result<Option<String>, ApiError> {
+        self.plain(field, most, char::is_control)
+    }
+
+    /// As [`Fields::line`], with line breaks and tabs.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub(crate) fn prose(&mut self, field: &'static str, most: usize) -> Result<Option<String>, ApiError> {
+        let barred = |one: char| one.is_control() && !matches!(one, '\n' | '\r' | '\t');
+        self.plain(field, most, barred)
+    }
+
+    fn plain(
+        &mut self,
+        field: &'static str,
+        most: usize,
+        barred: impl Fn(char) -> bool,
+    ) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.text(field)?.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        if text.len() > most {
+            return Err(ApiError::bad_request(
+                field,
+                format!("{field} is longer than {most} bytes"),
+            ));
+        }
+        if text.contains(barred) {
+            return Err(ApiError::bad_request(
+                field,
+                format!("{field} has control characters"),
+            ));
+        }
+        Ok(Some(text))
+    }
+
     /// No body at all: no field.
     pub(crate) fn none() -> Self {
         Self(Map::new())

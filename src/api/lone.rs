@@ -4,52 +4,40 @@
 //! Called by: the players' router. PROTOCOL.md describes them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::auth::{Claims, Scope};
-use crate::gateway::lone::{Caller, NotOpened, Told};
-use crate::gateway::player::Player;
+use crate::gateway::lone::{Caller, Told};
 use crate::lease::model::Beat;
-use crate::lease::store::StoreError;
 use crate::protocol::client::PlayState;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{ResumeSecret, SessionId};
+use crate::protocol::id::{AccountKey, ResumeSecret, SessionId};
 use crate::protocol::start::Start;
 
 use super::Api;
+use super::caller::{account_of, is_staff, on_behalf, scope_forbidden, tenant_of};
 use super::error::{ApiError, ErrorWith};
 use super::fields::Fields;
 use super::grant::{Denied, Displaced, Grant, Heartbeat, Lease, Opening};
 use super::observe::Context;
+use super::start::{away, object};
+use super::streams::victim;
 
 /// The secret of the session that a request is about.
 static RESUME: HeaderName = HeaderName::from_static("usher-resume");
 
-/// When to come again while nobody can tell, in seconds.
-const RETRY_AFTER: u16 = 1;
-
 /// What 410 says.
 const GONE: &str = "`gone`: it lapsed; start again. `displaced`: another player took the slot over, `by` says who. `moved`, \
-                    `ended_by_operator`, `account_blocked`, `stream_limit_reached`: it was ended";
+                    `ended_by_operator`, `account_blocked`, `stream_limit_reached`, `content_unavailable`: it was ended";
 
 type Shared = State<Arc<Api>>;
 type SessionPath = Result<Path<String>, PathRejection>;
-
-/// A node that leaves takes nobody in any more.
-pub(super) fn check_staying(api: &Api) -> Result<(), ApiError> {
-    if api.draining.load(Ordering::Relaxed) {
-        let message = "this node is leaving; ask again";
-        return Err(ApiError::unavailable("draining", message, RETRY_AFTER));
-    }
-    Ok(())
-}
 
 /// Starts to play without a socket.
 ///
@@ -81,7 +69,7 @@ pub(super) async fn open(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (claims, request) = api.watcher(&context, request).await?;
-    check_staying(&api)?;
+    api.check_staying()?;
     let mut fields = Fields::read(request, context.peer.deadline).await?;
     let start = Start::new(
         fields.text("content")?,
@@ -89,44 +77,10 @@ pub(super) async fn open(
         fields.text("device_name")?,
         fields.text("device_class")?,
     )?;
-    let victim = fields.text("takeover")?.map(|text| {
-        SessionId::parse(&text).ok_or_else(|| ApiError::bad_request("takeover", "takeover must be a session"))
-    });
-    let victim = victim.transpose()?;
-    let entitlement = api.gateway.policy.load().entitlement(&claims);
-    let player = Player::new(claims, start, entitlement, context.id, context.client)?;
-    api.check_start(&player.account)?;
-    let opened = api
-        .gateway
-        .open_lone(player, victim, api.gateway.lone_period())
-        .await
-        .map_err(|reason| match reason {
-            NotOpened::Denied {
-                refusal,
-                holders,
-                may_take_over,
-            } => {
-                let denied = Denied::new(&refusal, &holders, may_take_over);
-                let code = EndCode::StreamLimitReached.name();
-                ApiError::forbidden(code, "no slot is free").beside(object(json!(denied)))
-            }
-            NotOpened::Blocked => ApiError::forbidden("account_blocked", "the account is blocked"),
-            NotOpened::TakeoverForbidden => ApiError::forbidden(
-                "takeover_forbidden",
-                "the plan does not allow to take a slot over",
-            ),
-            NotOpened::Store(error) => away(error),
-        })?;
-    let body = Grant {
-        lease: Lease::new(&opened.state, api.gateway.lone_period()),
-        resume: opened.secret.expose(),
-    };
-    let location = format!("/v1/sessions/{}", opened.state.session);
-    let headers = [
-        (header::LOCATION, location),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-    ];
-    Ok((StatusCode::CREATED, headers, Json(body)).into_response())
+    let victim = victim(&mut fields)?;
+    let begun = api.begin(&context, claims, start, victim).await?;
+    let location = format!("/v1/sessions/{}", begun.session());
+    Ok(begun.created(location))
 }
 
 /// Keeps the slot.
@@ -138,6 +92,8 @@ pub(super) async fn open(
     tag = "sessions",
     params(
         ("session" = String, Path, description = "The session"),
+        ("account" = inline(Option<String>), Query, nullable = false, description = "For staff: the account whose session it is"),
+        ("tenant" = inline(Option<String>), Query, nullable = false, description = "For the scope `operator`: the account's tenant"),
         ("Usher-Resume" = String, Header, description = "Its secret: `resume` of the answer that it began with")
     ),
     request_body = Option<Heartbeat>,
@@ -153,8 +109,8 @@ pub(super) async fn heartbeat(
     session: SessionPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (claims, request) = api.watcher(&context, request).await?;
-    let session = proven(session, request.headers())?;
+    let (claims, request) = api.caller(&context, request).await?;
+    let speaker = api.speaker(claims, session, &request)?;
     let is_empty = axum::body::HttpBody::is_end_stream(request.body());
     let (position_ms, state) = if is_empty {
         (None, None)
@@ -164,17 +120,13 @@ pub(super) async fn heartbeat(
         let state = fields.take::<PlayState>("state", "playing, paused, buffering or background")?;
         (position, state)
     };
-    let caller = Caller {
-        claims: &claims,
-        address: context.client,
-        period: api.gateway.lone_period(),
-    };
+    let caller = speaker.caller(&api, &context);
     let told = api
         .gateway
-        .tell_lone(&caller, session, Beat::Alive { position_ms, state });
+        .tell_lone(&caller, speaker.session, Beat::Alive { position_ms, state });
     match told.await.map_err(away)? {
         Told::Lives(state) => {
-            let allowed = claims.contents.as_ref();
+            let allowed = speaker.claims.contents.as_ref();
             if allowed.is_some_and(|all| !all.iter().any(|one| **one == *state.content)) {
                 let message = "the token does not allow what is playing";
                 return Err(ApiError::forbidden("content_forbidden", message));
@@ -195,6 +147,8 @@ pub(super) async fn heartbeat(
     tag = "sessions",
     params(
         ("session" = String, Path, description = "The session"),
+        ("account" = inline(Option<String>), Query, nullable = false, description = "For staff: the account whose session it is"),
+        ("tenant" = inline(Option<String>), Query, nullable = false, description = "For the scope `operator`: the account's tenant"),
         ("Usher-Resume" = String, Header, description = "Its secret: `resume` of the answer that it began with")
     ),
     responses(
@@ -209,16 +163,12 @@ pub(super) async fn stop(
     session: SessionPath,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let (claims, request) = api.watcher(&context, request).await?;
-    let session = proven(session, request.headers())?;
-    let caller = Caller {
-        claims: &claims,
-        address: context.client,
-        period: api.gateway.lone_period(),
-    };
+    let (claims, request) = api.caller(&context, request).await?;
+    let speaker = api.speaker(claims, session, &request)?;
+    let caller = speaker.caller(&api, &context);
     match api
         .gateway
-        .tell_lone(&caller, session, Beat::Stop)
+        .tell_lone(&caller, speaker.session, Beat::Stop)
         .await
         .map_err(away)?
     {
@@ -227,21 +177,80 @@ pub(super) async fn stop(
     }
 }
 
-impl Api {
-    /// Who makes a request about its own sessions.
-    pub(super) async fn watcher(
-        &self,
-        context: &Context,
-        request: Request,
-    ) -> Result<(Claims, Request), ApiError> {
-        let (parts, body) = request.into_parts();
-        self.check_origin(&parts)?;
-        let claims = self.authenticate(&parts, context).await?;
-        if !claims.scopes.has(Scope::Watch) {
-            let message = "the token does not allow to watch";
-            return Err(ApiError::forbidden("scope_forbidden", message));
+/// Who sends word of a session.
+struct Speaker {
+    session: SessionId,
+    claims: Claims,
+    on_behalf: bool,
+}
+
+impl Speaker {
+    fn caller<'a>(&'a self, api: &Api, context: &Context) -> Caller<'a> {
+        Caller {
+            claims: &self.claims,
+            address: context.client,
+            period: api.gateway.lone_period(),
+            on_behalf: self.on_behalf,
         }
-        Ok((claims, Request::from_parts(parts, body)))
+    }
+}
+
+impl Api {
+    /// The session's account, or staff that started it for one: `?account=` (and `?tenant=`) names that, else what this
+    /// node remembers of the session. Either way the session's secret proves every word.
+    fn speaker(&self, claims: Claims, session: SessionPath, request: &Request) -> Result<Speaker, ApiError> {
+        let (is_staff, may_watch) = (is_staff(&claims), claims.scopes.has(Scope::Watch));
+        if !is_staff && !may_watch {
+            return Err(scope_forbidden());
+        }
+        let session = proven(session, request.headers())?;
+        let meant = if is_staff {
+            self.meant(&claims, session, request)?
+        } else {
+            None
+        };
+        match meant {
+            Some(account) => Ok(Speaker {
+                session,
+                claims: on_behalf(claims, account.tenant, account.account),
+                on_behalf: true,
+            }),
+            None if may_watch => Ok(Speaker {
+                session,
+                claims,
+                on_behalf: false,
+            }),
+            None => Err(scope_forbidden()),
+        }
+    }
+
+    /// The account that staff means; none: its own.
+    fn meant(
+        &self,
+        claims: &Claims,
+        session: SessionId,
+        request: &Request,
+    ) -> Result<Option<AccountKey>, ApiError> {
+        let query = request.uri().query().unwrap_or_default().as_bytes();
+        let said = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query);
+            pairs
+                .find(|(one, _)| *one == *name)
+                .map(|(_, value)| value.into_owned())
+        };
+        let tenant = tenant_of(claims, said("tenant").as_deref())?;
+        let account = match said("account") {
+            Some(account) => Some(AccountKey {
+                account: account_of(&account)?,
+                tenant,
+            }),
+            None => {
+                let known = self.gateway.registry.lone_account(session);
+                known.filter(|known| known.tenant == tenant)
+            }
+        };
+        let own = |key: &AccountKey| key.account == claims.account && key.tenant == claims.tenant;
+        Ok(account.filter(|account| !own(account)))
     }
 }
 
@@ -277,6 +286,7 @@ fn ended(told: Told) -> ApiError {
             EndCode::Moved => gone(code.name(), "the session's device plays something else now"),
             EndCode::EndedByOperator => gone(code.name(), "an operator ended the session"),
             EndCode::AccountBlocked => gone(code.name(), "the account is blocked"),
+            EndCode::ContentUnavailable => gone(code.name(), "the content may not be played any more"),
             EndCode::StreamLimitReached => gone(code.name(), "the account's limit is lower now"),
             _ => lapsed(),
         },
@@ -290,22 +300,4 @@ fn lapsed() -> ApiError {
 
 fn gone(code: &'static str, message: &'static str) -> ApiError {
     ApiError::new(StatusCode::GONE, code, message)
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
-pub(super) fn away(error: StoreError) -> ApiError {
-    match error {
-        StoreError::Unavailable | StoreError::NotNow(_) | StoreError::Foreign(_) => ApiError::unavailable(
-            "unavailable",
-            "slots cannot be judged just now; try again",
-            RETRY_AFTER,
-        ),
-    }
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
 }

@@ -32,6 +32,7 @@ mod accounts;
 pub mod admin;
 mod adobe;
 pub(crate) mod body;
+pub mod caller;
 pub(crate) mod choice;
 mod console;
 mod cors;
@@ -52,6 +53,8 @@ pub mod page;
 mod pages;
 mod playing;
 mod shown;
+pub mod start;
+mod streams;
 mod ticket;
 mod trail;
 mod watch;
@@ -75,7 +78,7 @@ use crate::gateway::Gateway;
 use crate::net::address::Addressing;
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::origin::Origins;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AuditTrail, Metrics};
 
 use self::document::Players;
 use self::error::ApiError;
@@ -96,6 +99,8 @@ pub struct Api {
     pub request_limits: RequestLimits,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where the calls of operators and of staff are recorded.
+    pub trail: AuditTrail,
     /// Rows; none: every part is switched off, or only this node could see them.
     pub db: Option<Db>,
     /// Whether the node is leaving: readiness fails.
@@ -134,6 +139,7 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         .routes(routes!(lone::open, playing::list))
         .routes(routes!(lone::stop))
         .routes(routes!(lone::heartbeat))
+        .routes(routes!(streams::list, streams::open))
         .routes(routes!(ticket::check))
         .routes(routes!(watch::watch).map(only_get));
     if api.echo.is_some() {

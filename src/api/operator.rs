@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use crate::auth::{Claims, Rejected, Scope, from_request, is_tenant};
 
+use super::Api;
 use super::admin::Admin;
 use super::error::ApiError;
 use super::observe::Context;
@@ -115,14 +116,20 @@ pub(super) async fn require_operator(
     parts.extensions.insert(Operator(claims));
     let response = next.run(Request::from_parts(parts, body)).await;
     call.close(&response);
-    if is_look && response.status().is_success() && admin.looks.is_repeated(&call.0) {
-        return response;
-    }
-    if let Err(problem) = admin.trail.append(call.0.to_string()).await {
-        admin.api.metrics.trail_failures_total.inc();
-        tracing::error!(problem, call = %call.0, "an operator's call is not in the audit trail");
+    if !(is_look && response.status().is_success() && admin.looks.is_repeated(&call.0)) {
+        admin.api.record(&call.0).await;
     }
     response
+}
+
+impl Api {
+    /// Puts a call into the audit trail, or says aloud that it is not there.
+    pub(crate) async fn record(&self, call: &Value) {
+        if let Err(problem) = self.trail.append(call.to_string()).await {
+            self.metrics.trail_failures_total.inc();
+            tracing::error!(problem, %call, "an operator's call is not in the audit trail");
+        }
+    }
 }
 
 /// For what concerns the node and all tenants.

@@ -97,6 +97,8 @@ impl Page {
 }
 
 impl List {
+    /// The first 30, unless it is said otherwise.
+    ///
     /// # Errors
     /// 400 for what is out of range.
     pub(crate) fn new(page: Option<u32>, limit: Option<u32>) -> Result<Self, ApiError> {
@@ -111,12 +113,14 @@ impl List {
     }
 
     /// How many come before it, and how many are on it.
+    #[must_use]
     pub(crate) fn span(&self) -> (usize, usize) {
         let limit = self.limit as usize;
         ((self.page as usize - 1).saturating_mul(limit), limit)
     }
 
     /// The answer; `total` counts what is on all pages.
+    #[must_use]
     pub(crate) fn answer<T>(&self, items: Vec<T>, total: usize) -> Listing<T> {
         Listing {
             items,
@@ -127,6 +131,8 @@ impl List {
     }
 }
 
+/// 400 for a query that cannot be read.
+#[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "the signature of map_err")]
 pub(crate) fn bad_query(rejection: QueryRejection) -> ApiError {
     ApiError::bad_request("query", rejection.body_text())

@@ -21,9 +21,9 @@ use crate::protocol::server::Holder;
 use super::Api;
 use super::choice::{chosen, only, sorting};
 use super::error::ApiError;
-use super::lone::away;
 use super::observe::Context;
 use super::page::{List, Listing, bad_query};
+use super::start::away;
 
 /// What an account's sessions may be sorted by.
 const SORTS: &[&str] = &["started_at", "device", "content", "state"];

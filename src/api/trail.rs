@@ -63,7 +63,7 @@ pub(super) async fn trail(
 ) -> Result<Json<Listing<Value>>, ApiError> {
     let Query(shown) = query.map_err(bad_query)?;
     let list = List::new(shown.page, shown.limit)?;
-    let lines = admin.trail.newest().await;
+    let lines = admin.api.trail.newest().await;
     let lines = lines.map_err(|problem| {
         tracing::error!(problem, "the audit trail cannot be read");
         ApiError::unavailable("unavailable", "the trail cannot be read just now", 1)

@@ -95,6 +95,7 @@ pub(super) async fn watch(
     let start = Start::parse(parts.uri.query().unwrap_or_default())?;
     let entitlement = api.gateway.policy.load().entitlement(&claims);
     let player = Player::new(claims, start, entitlement, context.id, context.client)?;
+    api.check_content(&player).await?;
     if api.gateway.lease.is_refusing(&player.account) {
         let message = "slots cannot be judged just now; try again";
         return Err(ApiError::unavailable("unavailable", message, RETRY_AFTER_OUTAGE));
@@ -127,6 +128,10 @@ impl Api {
             })
     }
 
+    /// The verified token of a request.
+    ///
+    /// # Errors
+    /// 401, 429 for a token that asks too often, 503 where it cannot be checked in time.
     pub(crate) async fn authenticate(&self, parts: &Parts, context: &Context) -> Result<Claims, ApiError> {
         let verified = async {
             let token = from_request(parts, self.query_token)?.ok_or(Rejected::Missing)?;

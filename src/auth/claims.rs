@@ -22,6 +22,8 @@ pub(crate) const TICKET_AUDIENCE: &str = "usher-ticket";
 const MAX_NAME_BYTES: usize = 256;
 const MAX_TENANT_BYTES: usize = 64;
 const MAX_STREAMS: u64 = 1000;
+/// Roles of one token; the rest opens nothing.
+const MAX_ROLES: usize = 64;
 /// The end of the year 9999, after which RFC 3339 has no way to write a date; a later `exp` counts as this.
 const LATEST_EXPIRY: Duration = Duration::from_secs(253_402_300_799);
 
@@ -42,6 +44,8 @@ pub struct Claims {
     pub streams: Option<u32>,
     /// `contents`: the only contents that may be watched; absent: all.
     pub contents: Option<Vec<String>>,
+    /// `roles`: what the catalogue may show; a list, or words with spaces between them.
+    pub roles: Vec<String>,
     /// `scope`, less what the key may not assert; without the claim: watch.
     pub scopes: Scopes,
     /// `exp`, without the leeway.
@@ -71,6 +75,7 @@ impl Claims {
             plan: name(&map, "plan")?,
             streams: streams(&map)?,
             contents: contents(&map)?,
+            roles: roles(&map),
             scopes: scopes(&map)?,
             expires_at: expiry(&map, expected.now)?,
             issued_at: issue(&map),
@@ -128,6 +133,22 @@ fn contents(map: &Map<String, Value>) -> Result<Option<Vec<String>>, Rejected> {
         .as_array()
         .and_then(|items| items.iter().map(text).collect::<Option<_>>());
     list.map(Some).ok_or(Rejected::Claims("contents"))
+}
+
+/// Identity providers put their own things under this name: what is no role opens nothing, and refuses nobody.
+fn roles(map: &Map<String, Value>) -> Vec<String> {
+    let words: Vec<&str> = match map.get("roles") {
+        Some(Value::String(words)) => words.split(' ').collect(),
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let fits = |word: &&str| !word.is_empty() && word.len() <= MAX_NAME_BYTES;
+    words
+        .into_iter()
+        .filter(fits)
+        .take(MAX_ROLES)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn scopes(map: &Map<String, Value>) -> Result<Scopes, Rejected> {
@@ -250,6 +271,19 @@ mod tests {
             since_epoch(claims.expires_at),
             Duration::from_millis(NOW_S * 1000 + 500)
         );
+    }
+
+    #[test]
+    fn roles_are_a_list_or_words_and_what_is_neither_refuses_nobody() {
+        let roles = |value: Value| {
+            parse(&json!({"sub": "a", "exp": NOW_S + 60, "roles": value}))
+                .unwrap()
+                .roles
+        };
+        assert_eq!(roles(json!(["kids", 7, "", "two words"])), ["kids", "two words"]);
+        assert_eq!(roles(json!("kids  sports")), ["kids", "sports"]);
+        assert!(roles(json!({"kids": true})).is_empty());
+        assert_eq!(roles(json!(vec!["r"; 100])).len(), MAX_ROLES);
     }
 
     #[test]

@@ -11,9 +11,12 @@
 
 mod accounts;
 mod admin_client;
+mod content;
 mod database;
 mod health;
+mod import;
 mod people;
+mod report;
 mod serve;
 mod sessions;
 mod table;
@@ -90,9 +93,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Work on the content catalogue
+    #[command(subcommand)]
+    Content(content::ContentCommand),
     /// Look at the database's tables, make or undo them
     #[command(subcommand)]
     Database(database::DatabaseCommand),
+    /// Take a file of users, plays or tracks into the ledger
+    Import(import::ImportArgs),
+    /// Print what the ledger says
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Ask a running node whether it may take players
     Health {
         /// Print JSON
@@ -119,7 +130,10 @@ pub fn run() -> ExitCode {
         Command::Sessions(command) => sessions::run(&cli.settings, command),
         Command::Accounts(command) => accounts::run(&cli.settings, command),
         Command::Webhooks { json } => webhooks::run(&cli.settings, json),
+        Command::Content(command) => content::run(&cli.settings, &command),
         Command::Database(command) => database::run(&cli.settings, &command),
+        Command::Import(args) => import::run(&cli.settings, &args),
+        Command::Report(command) => report::run(&cli.settings, &command),
         Command::Health { json } => health::run(&cli.settings, json),
     };
     match result {

@@ -11,6 +11,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// As it is written in a duration.
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
 /// Every plan is open.
 const ANY: &str = "*";
 
@@ -69,7 +72,7 @@ pub(super) fn check(config: &Config, found: &mut Problems) {
     let accounts = &config.accounts;
     found.range("accounts.password_min", accounts.password_min, 6..=64);
     found.span("accounts.token_ttl", accounts.token_ttl, MINUTE..=DAY);
-    found.span("accounts.refresh_ttl", accounts.refresh_ttl, HOUR..=730 * DAY);
+    found.span("accounts.refresh_ttl", accounts.refresh_ttl, HOUR..=YEAR);
     found.span("accounts.reset_ttl", accounts.reset_ttl, MINUTE..=7 * DAY);
     let url = &accounts.reset_url;
     let fits = url.is_empty() || url.starts_with("https://") && url.contains(RESET_TOKEN);

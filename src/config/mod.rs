@@ -5,11 +5,13 @@
 //! Called by: the commands, through [`load`].
 
 mod accounts;
+mod catalogue;
 mod database;
 mod environment;
 mod error;
 mod facade;
 mod keys;
+mod ledger;
 mod load;
 #[cfg(test)]
 mod load_tests;
@@ -26,9 +28,11 @@ mod validate;
 mod validate_tests;
 
 pub use accounts::{Accounts, RESET_TOKEN};
+pub use catalogue::Catalogue;
 pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};
+pub use ledger::Ledger;
 pub use load::{Overrides, leaves, load, to_toml};
 pub use redis_url::{HostPort, RedisAddress, RedisServers, RedisUrl};
 pub use rules::{Devices, Exempt, GroupRule, Per};

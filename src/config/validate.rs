@@ -14,7 +14,9 @@ use http::Uri;
 use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Database, Redis, RedisServers, Webhooks, accounts, facade, rules_validate};
+use super::{
+    Config, Database, Redis, RedisServers, Webhooks, accounts, catalogue, facade, ledger, rules_validate,
+};
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 const SCOPES: [&str; 7] = [
@@ -49,6 +51,8 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     facade::check(config, &mut found);
     database(&config.database, &mut found);
     accounts::check(config, &mut found);
+    catalogue::check(config, &mut found);
+    ledger::check(&config.ledger, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);

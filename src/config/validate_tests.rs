@@ -78,6 +78,24 @@ fn keys_are_checked() {
 }
 
 #[test]
+fn accounts_have_bounds() {
+    let text = "[accounts]\npassword_min = 5\ntoken_ttl = \"30s\"\nreset_url = \"https://x/\"\nhash_memory_kib = 64\n\
+        hash_queue = 0\nsign_up_tenants = [\"a/b\"]\nopen_plans = [\"*\", \"gold\"]";
+    assert_eq!(
+        problems_of(text),
+        [
+            "accounts.password_min: must be from 6 to 64",
+            "accounts.token_ttl: must be from 1m to 1day",
+            "accounts.reset_url: must be empty, or https://.. with {token} in it",
+            "accounts.hash_memory_kib: must be from 8192 to 262144",
+            "accounts.hash_queue: must be from 1 to 100000",
+            "accounts.sign_up_tenants[0]: must be the name of a tenant",
+            "accounts.open_plans[1]: must be * or a plan of [plans], not \"gold\"",
+        ]
+    );
+}
+
+#[test]
 fn a_rule_that_names_nothing_that_exists_is_named() {
     let text = "[rules.account]\nper = \"profile\"\nlimit = 1\n[rules.Tv]\nper = \"profile\"\nlimit = 1001\n\
         [rules.a]\nper = \"device_class\"\nof = [\"tv\", \"TV\"]\nlimit = 1\nplans = [\"basic\", \"gold\"]\n\
@@ -86,7 +104,7 @@ fn a_rule_that_names_nothing_that_exists_is_named() {
         [rules.d]\nper = \"address\"\nof = [\"x\"]\nhome = [\"10.0.0.0/8\"]\nwithin = \"30d\"\nlimit = 1\n\
         [rules.e]\nper = \"device\"\nwithin = \"59m\"\nenforce_running = true\nlimit = 1\n\
         [tags]\nkids = [\"kids-*\"]\nnone = []\nbad = [\"*x\"]\n[plans.basic]\nlimit = 1\n\
-        [exempt]\ncontents = [\"\"]\ntags = [\"kid\"]\naccounts = [\"/x\", \"a/b/c\"]\n[devices]\nclasses = [\"tv\", \"\"]";
+        [modules]\ncatalogue = false\n[exempt]\ncontents = [\"\"]\ntags = [\"kid\"]\naccounts = [\"/x\", \"a/b/c\"]\n[devices]\nclasses = [\"tv\", \"\"]";
     assert_eq!(
         problems_of(text),
         [

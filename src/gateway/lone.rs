@@ -2,7 +2,8 @@
 //!
 //! Owns: the way from a request to the store's answer, its counts, and tickets. Does not: read HTTP (`api` does) or hold
 //! the slot: an entry of its own in the store does, with an expiry (lease rule 22).
-//! Called by: `api`'s routes under `/v1/sessions`.
+//! Called by: `api`'s routes under `/v1/sessions`, and whoever starts a session otherwise.
+//! Over 400 lines: the types of one start and one word, and every answer of the store to them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct Caller<'a> {
     pub address: IpAddr,
     /// How long the session lives from now on without another word.
     pub period: Duration,
+    /// Whether it is not the account's own token: the session stays what it began as, as far as this node remembers.
+    pub on_behalf: bool,
 }
 
 /// What became of a session that somebody sent word of.
@@ -301,11 +304,19 @@ impl Gateway {
         };
         let lones = &self.registry.lones;
         let policy = self.policy.load_full();
-        let entitlement = policy.entitlement(claims);
         let memory = lones.recall(&account, session);
+        let began = memory
+            .as_ref()
+            .filter(|_| caller.on_behalf)
+            .map(|memory| &memory.holding);
+        let limit = began.map_or_else(|| policy.entitlement(claims).limit, |began| began.limit);
+        let terms = |device: &Device, content: &str| match began {
+            Some(began) => began.terms.clone(),
+            None => caller.terms(&policy, &account, device, content),
+        };
         let known = memory.as_ref().map(|memory| Holding {
-            limit: entitlement.limit,
-            terms: caller.terms(&policy, &account, &memory.holding.device, &memory.holding.content),
+            limit,
+            terms: terms(&memory.holding.device, &memory.holding.content),
             ..memory.holding.clone()
         });
         if let (Some(known), Some(device)) = (&known, &claims.device)
@@ -323,13 +334,17 @@ impl Gateway {
         };
         let verdict = self.lease.heartbeat(&account, beat).await?;
         Ok(match verdict {
-            Beaten::Lives { entry, used, limit } => {
+            Beaten::Lives {
+                entry,
+                used,
+                limit: of_operators,
+            } => {
                 self.metrics.heartbeats_total.inc();
-                let terms = caller.terms(&policy, &account, &entry.device, &entry.content);
+                let terms = terms(&entry.device, &entry.content);
                 let expires = entry.expires.unwrap_or_default();
                 let holding = Holding {
                     period: Some(period),
-                    ..Holding::of(&entry, entitlement.limit, terms)
+                    ..Holding::of(&entry, limit, terms)
                 };
                 lones.keep(&account, holding, expires);
                 let playing = Playing {
@@ -338,12 +353,12 @@ impl Gateway {
                     content: &entry.content,
                     token_end: token_end(claims),
                 };
-                let has_ticket = memory.is_some_and(|memory| memory.has_ticket);
+                let has_ticket = memory.as_ref().is_some_and(|memory| memory.has_ticket);
                 Told::Lives(LoneState {
                     session,
                     slots: Slots {
                         used,
-                        limit: limit.unwrap_or(entitlement.limit),
+                        limit: of_operators.unwrap_or(limit),
                     },
                     expires_at: time(expires),
                     ticket: if has_ticket {

@@ -146,6 +146,26 @@ impl Lones {
         }
     }
 
+    /// Whose session this is.
+    pub(super) fn account_of(&self, session: SessionId) -> Option<AccountKey> {
+        let buckets = 0..u16::try_from(self.buckets.len()).unwrap_or(u16::MAX);
+        let mut found =
+            buckets.filter_map(|bucket| Some(self.lock(bucket).sessions.get(&session)?.account.clone()));
+        found.next()
+    }
+
+    /// The sessions of a tenant that play this content.
+    pub(super) fn playing(&self, tenant: &str, content: &str) -> Vec<(AccountKey, SessionId)> {
+        let mut found = Vec::new();
+        for bucket in 0..u16::try_from(self.buckets.len()).unwrap_or(u16::MAX) {
+            let known = self.lock(bucket);
+            let plays = |lone: &Lone| *lone.account.tenant == *tenant && *lone.holding.content == *content;
+            let playing = known.sessions.iter().filter(|(_, lone)| plays(lone));
+            found.extend(playing.map(|(session, lone)| (lone.account.clone(), *session)));
+        }
+        found
+    }
+
     /// Every session of a bucket.
     pub(super) fn all(&self, bucket: u16) -> Vec<(AccountKey, Heartbeat)> {
         self.lock(bucket).sessions.values().map(Lone::question).collect()

@@ -30,9 +30,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Verifier;
 use crate::config::{Config, Tickets};
+use crate::lease::model::Order;
 use crate::lease::policy::Policy;
 use crate::lease::service::Service;
+use crate::lease::shelf::{Barred, Shelf, Sight};
 use crate::net::stream::Handover;
+use crate::protocol::close::EndCode;
 use crate::telemetry::Metrics;
 use crate::webhooks::refusals::Refusals;
 
@@ -45,6 +48,8 @@ pub struct Gateway {
     pub lease: Arc<Service>,
     /// Local sessions.
     pub registry: Arc<Registry>,
+    /// What the catalogue says of contents; none: there is no catalogue.
+    pub shelf: Option<Arc<dyn Shelf>>,
     /// Limits and modes.
     pub policy: ArcSwap<Policy>,
     /// Periods and bounds.
@@ -87,7 +92,7 @@ impl Timing {
 impl Gateway {
     /// Takes the limits of a new configuration: starts are judged by them at once, those who play within one audit.
     pub fn govern(&self, config: &Config) {
-        let policy = Policy::new(config);
+        let policy = Policy::new(config).with_shelf(self.shelf.clone());
         self.count_rules(&policy);
         self.policy.store(Arc::new(policy));
         for seat in self.registry.seats() {
@@ -100,6 +105,45 @@ impl Gateway {
         for label in policy.labels() {
             self.metrics.denials_total.begin_configured(&label);
         }
+    }
+
+    /// Whether the catalogue lets this tenant's viewer play a content. Where it is not enforced everybody may; only what
+    /// the rules need of it is heard of.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn admit(&self, tenant: &str, sight: &Sight, content: &str) -> Result<(), Barred> {
+        let Some(shelf) = &self.shelf else {
+            return Ok(());
+        };
+        if shelf.enforces() {
+            return shelf.admit(tenant, sight, content).await;
+        }
+        let needed = self.policy.load().uses_tags();
+        if needed {
+            shelf.learn(tenant, content).await;
+        }
+        Ok(())
+    }
+
+    /// Ends this node's sessions on a content that may not be played any more, with 4005: those on sockets now, those
+    /// without one as soon as the store has heard of it.
+    pub fn withdraw(self: &Arc<Self>, tenant: &str, content: &str) {
+        self.registry.withdraw(tenant, content);
+        let playing = self.registry.lones.playing(tenant, content);
+        if playing.is_empty() {
+            return;
+        }
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            for (account, session) in playing {
+                let code = EndCode::ContentUnavailable;
+                let ended = gateway.lease.order(&account, Order::Kick { session, code }).await;
+                if let Err(error) = ended {
+                    tracing::warn!(%session, ?error, "a session on a withdrawn content goes on");
+                }
+            }
+        });
     }
 
     /// Runs a player's session on a task of its own. What the handshake needed is gone by then: only the task's

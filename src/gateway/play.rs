@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::lease::model::{Device, Entry, Fenced, Held, Mark, Order, Refusal, Switch, Switched};
+use crate::lease::shelf::Barred;
 use crate::protocol::client::{ClientMessage, decode};
 use crate::protocol::close::EndCode;
 use crate::protocol::id::SessionId;
@@ -192,6 +193,18 @@ impl Session {
                 "the token does not allow this content",
                 id,
             );
+        }
+        let (tenant, sight) = (&self.player.account.tenant, &self.player.sight);
+        if let Err(barred) = self.gateway.admit(tenant, sight, content).await {
+            let (code, detail) = match barred {
+                Barred::Unknown => (ErrorCode::ContentUnknown, "there is no such content"),
+                Barred::Hidden => (
+                    ErrorCode::ContentForbidden,
+                    "the catalogue shows this content to others only",
+                ),
+                Barred::Away => (ErrorCode::Unavailable, "the catalogue does not answer; try again"),
+            };
+            return self.say_error(line, code, detail, id);
         }
         let terms = self
             .player

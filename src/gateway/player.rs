@@ -9,6 +9,7 @@ use crate::config::Mode;
 use crate::lease::group::Terms;
 use crate::lease::model::Device;
 use crate::lease::policy::{Entitlement, Policy, Viewer};
+use crate::lease::shelf::Sight;
 use crate::protocol::id::{AccountKey, ResumeSecret};
 use crate::protocol::start::Start;
 use crate::telemetry::RequestId;
@@ -25,6 +26,8 @@ pub struct Player {
     pub content: Arc<str>,
     /// Contents that the token allows; none: all.
     pub contents: Option<Box<[String]>>,
+    /// What its token shows of the catalogue.
+    pub sight: Sight,
     /// What its token entitles to.
     pub entitlement: Entitlement,
     /// The plan that the token names.
@@ -67,6 +70,7 @@ impl Player {
         address: IpAddr,
     ) -> Result<Self, Forbidden> {
         let token_end = token_end(&claims);
+        let sight = Sight::of(&claims);
         let contents = claims.contents.map(Vec::into_boxed_slice);
         if !allows(contents.as_deref(), &start.content) {
             return Err(Forbidden::Content);
@@ -93,6 +97,7 @@ impl Player {
             named,
             content: start.content.into(),
             contents,
+            sight,
             entitlement,
             plan: claims.plan,
             streams: claims.streams,

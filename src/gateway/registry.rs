@@ -84,6 +84,25 @@ impl Registry {
         self.buckets.iter().all(|bucket| lock(bucket).is_empty())
     }
 
+    /// Whose session without a socket this is, as far as this node heard of it.
+    #[must_use]
+    pub fn lone_account(&self, session: SessionId) -> Option<AccountKey> {
+        self.lones.account_of(session)
+    }
+
+    /// Sockets of a tenant that play this content end: it may not be played any more.
+    pub(super) fn withdraw(&self, tenant: &str, content: &str) {
+        let code = EndCode::ContentUnavailable;
+        for bucket in &self.buckets {
+            let accounts = lock(bucket);
+            let of_tenant = accounts.iter().filter(|(account, _)| *account.tenant == *tenant);
+            let plays = |seat: &&Arc<Seat>| seat.held().is_some_and(|held| *held.content == *content);
+            for seat in of_tenant.flat_map(|(_, seats)| seats).filter(plays) {
+                seat.tell(|news| news.word = Some(Word::End(code)));
+            }
+        }
+    }
+
     fn of(&self, account: &AccountKey) -> MutexGuard<'_, Accounts> {
         let buckets = u16::try_from(self.buckets.len()).unwrap_or(u16::MAX);
         lock(&self.buckets[usize::from(bucket_of(account, buckets))])

@@ -11,6 +11,7 @@ use crate::auth::{Claims, Rejected, Scope};
 use crate::config::Secret;
 use crate::lease::group::Terms;
 use crate::lease::model::{Acquire, Fence, Generation, Holding, Wish};
+use crate::lease::shelf::Sight;
 use crate::net::stream::Handover;
 use crate::protocol::id::{ResumeSecret, SessionId};
 use crate::protocol::server::{ErrorCode, Granted, ServerMessage, Slots, encode, millis};
@@ -297,6 +298,7 @@ impl Session {
         }
         self.pardon();
         self.player.plan = claims.plan.clone();
+        self.player.sight = Sight::of(&claims);
         self.player.streams = claims.streams;
         self.player.profile = claims.profile.clone();
         if self.reconsider() {

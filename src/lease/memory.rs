@@ -85,6 +85,25 @@ impl Memory {
         }
     }
 
+    /// Every session that is under way.
+    #[must_use]
+    pub fn plays(&self) -> Vec<(AccountKey, Entry)> {
+        let mut found = Vec::new();
+        for bucket in 0..BUCKETS {
+            let bucket = self.lock(bucket);
+            for (key, account) in bucket.accounts() {
+                found.extend(account.entries().iter().map(|entry| (key.clone(), entry.clone())));
+            }
+        }
+        found
+    }
+
+    /// The store's time.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        self.now().now
+    }
+
     fn now(&self) -> Step {
         let now = self.started.0 + self.started.1.elapsed();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -5,6 +5,7 @@ mod tags;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Claims;
@@ -13,6 +14,7 @@ use crate::protocol::id::AccountKey;
 
 use super::group::{ACCOUNT, Terms};
 use super::model::Device;
+use super::shelf::Shelf;
 use rules::Rule;
 use tags::{Contents, Tags};
 
@@ -109,6 +111,19 @@ impl Policy {
         }
     }
 
+    /// The same policy, with the tags that a catalogue gives beside those of the configuration.
+    #[must_use]
+    pub fn with_shelf(mut self, shelf: Option<Arc<dyn Shelf>>) -> Self {
+        self.tags.ask(shelf);
+        self
+    }
+
+    /// Whether a start depends on the tags of its content.
+    #[must_use]
+    pub fn uses_tags(&self) -> bool {
+        !self.exempt.tags.is_empty() || self.rules.iter().any(Rule::uses_tags)
+    }
+
     /// Whether a plan is configured; every one is known while none is.
     #[must_use]
     pub fn knows_plan(&self, plan: &str) -> bool {
@@ -166,7 +181,10 @@ impl Policy {
         let exempt = &self.exempt;
         exempt.accounts.contains(viewer.account)
             || exempt.contents.has(viewer.content)
-            || !exempt.tags.is_empty() && self.tags.of(viewer.content).any(|tag| exempt.tags.contains(tag))
+            || !exempt.tags.is_empty() && {
+                let tags = self.tags.of(&viewer.account.tenant, viewer.content);
+                tags.iter().any(|tag| exempt.tags.contains(tag))
+            }
     }
 
     /// What the metric of refusals calls every rule.

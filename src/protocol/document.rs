@@ -34,12 +34,13 @@ const CLIENT_TYPES: [&str; 7] = [
     "stop",
 ];
 
-const ERROR_CODES: [ErrorCode; 7] = [
+const ERROR_CODES: [ErrorCode; 8] = [
     ErrorCode::BadMessage,
     ErrorCode::UnknownType,
     ErrorCode::BadState,
     ErrorCode::BadToken,
     ErrorCode::ContentForbidden,
+    ErrorCode::ContentUnknown,
     ErrorCode::StreamLimitReached,
     ErrorCode::Unavailable,
 ];
@@ -65,6 +66,7 @@ fn error_name(code: ErrorCode) -> &'static str {
         ErrorCode::BadState => "bad_state",
         ErrorCode::BadToken => "bad_token",
         ErrorCode::ContentForbidden => "content_forbidden",
+        ErrorCode::ContentUnknown => "content_unknown",
         ErrorCode::StreamLimitReached => "stream_limit_reached",
         ErrorCode::Unavailable => "unavailable",
     }

@@ -185,6 +185,8 @@ pub enum ErrorCode {
     BadToken,
     /// The token does not allow this content.
     ContentForbidden,
+    /// The catalogue is enforced and does not have this content.
+    ContentUnknown,
     /// A rule has no place for what was asked; the session plays on as before.
     StreamLimitReached,
     /// The server could not do it just now; try again.

@@ -176,6 +176,11 @@ metrics! {
     webhook_dead_letters: IntGauge = ();
     /// Refusals that this node could not keep for webhooks: too many at once, or the store was away.
     webhook_refusals_lost_total: IntCounter = ();
+    /// Plays by what became of them: written; repeated: there already; unfit: the database cannot hold it; missed: the journal
+    /// lost some before they were written (counted once for each time that it was noticed).
+    ledger_plays_total: CounterFamily = ("outcome", &["written", "repeated", "unfit", "missed"]);
+    /// How long the oldest start or end waits to be written to the database, of those that this node writes.
+    ledger_lag_seconds: Gauge = ();
     /// Always 1; the labels tell what runs.
     build_info: IntGaugeVec = &["version", "revision"];
 }

@@ -52,7 +52,10 @@ async fn a_preflight_lets_a_page_ask() {
             "{target}"
         );
         let methods = words(&answer, "access-control-allow-methods");
-        assert!(methods.contains(&method.to_ascii_lowercase()), "{target}: {methods:?}");
+        assert!(
+            methods.contains(&method.to_ascii_lowercase()),
+            "{target}: {methods:?}"
+        );
         let headers = words(&answer, "access-control-allow-headers");
         for header in ["authorization", "content-type", "usher-resume"] {
             assert!(headers.iter().any(|told| told == header), "{target}: {headers:?}");

@@ -242,7 +242,12 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reque
 
 /// Reads one answer, and not a byte more.
 pub(crate) async fn answer<S: AsyncRead + Unpin>(stream: &mut S) -> Answer {
-    tokio::time::timeout(SOON, async {
+    answer_within(SOON, stream).await
+}
+
+/// The same for what takes its time.
+pub(crate) async fn answer_within<S: AsyncRead + Unpin>(limit: Duration, stream: &mut S) -> Answer {
+    tokio::time::timeout(limit, async {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let byte = stream.read_u8().await;

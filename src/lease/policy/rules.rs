@@ -66,6 +66,11 @@ impl Rule {
         }
     }
 
+    /// Whether tags decide.
+    pub(super) fn uses_tags(&self) -> bool {
+        matches!(self.by, By::Tag(_))
+    }
+
     pub(super) fn label(&self) -> String {
         label(&self.name, self.shadow)
     }
@@ -92,7 +97,8 @@ impl Rule {
                 }
             }
             By::Tag(of) => {
-                for tag in tags.of(viewer.content).filter(|tag| listed(of, tag)) {
+                let tags = tags.of(&viewer.account.tenant, viewer.content);
+                for tag in tags.iter().filter(|tag| listed(of, tag)) {
                     add(tag, Measure::Sessions);
                 }
             }

@@ -23,11 +23,17 @@ const PLAY = [
   { title: "Ended by", text: ({ code, kind }) => code ?? kind },
 ];
 
-/** The last plays of an account. */
+/** The last plays of an account; not shown where nodes share slots and no database. */
 export function plays(tenant, user) {
   const list = table("Plays", PLAY, ({ id }) => id, "Nothing was played yet.");
   return { node: list.node, async refresh() {
-    list.show((await ask("GET", target("/v1/plays", { tenant, user, limit: PAGE }))).items);
+    try {
+      list.show((await ask("GET", target("/v1/plays", { tenant, user, limit: PAGE }))).items);
+      list.node.hidden = false;
+    } catch (refused) {
+      if (refused.code !== "needs_database") throw refused;
+      list.node.hidden = true;
+    }
   } };
 }
 

@@ -134,6 +134,13 @@ async fn a_life(stage: &Stage) {
     chief["scope"] = json!("editor");
     call(node, "PUT", &path, &staff("admin"), &chief).await;
     assert_eq!(call(node, "GET", "/v1/users", &mighty, &NONE).await.status, 403);
+    let trail = std::fs::read_to_string(node.dir.join("data/audit.log")).unwrap();
+    let line: Value = serde_json::from_str(trail.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&line["who"], &line["action"], &line["account"]),
+        (&json!("staff"), &json!("user.change"), &made["id"]),
+        "the last that staff did; what she did with her own is not there"
+    );
     let operator = call(node, "PUT", &path, &staff("admin"), &json!({"scope": "operator"})).await;
     assert_eq!(operator.refusal().2.as_deref(), Some("scope"));
 

@@ -1,0 +1,3 @@
+DROP TABLE content_demo;
+DROP TABLE content_terms;
+DROP TABLE contents;
