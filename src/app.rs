@@ -24,6 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::accounts::{self, Accounts, Remembered};
 use crate::api::admin::{Admin, admin_routes};
+use crate::api::looks::Looks;
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
@@ -222,13 +223,14 @@ impl Node {
             ))
         };
         let tls = tls::server_config(Arc::clone(&self.certificates)).map_err(failed("tls"))?;
+        let parts = self.parts();
         let doors = Arc::new(Players {
             tls,
             admission: Arc::clone(&self.api.admission),
             addressing: Arc::clone(&self.api.addressing),
             proxy_protocol: self.config.listen.proxy_protocol,
             handshake_timeout: self.config.limits.handshake_timeout,
-            handler: routes(player_routes(&self.api, self.parts())),
+            handler: routes(player_routes(&self.api, parts.clone())),
             metrics: Arc::clone(&self.metrics),
             tasks: self.connections.clone(),
         });
@@ -237,11 +239,12 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
+            looks: Looks::default(),
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
         let timeout = self.config.limits.handshake_timeout;
-        let (routes, tasks) = (routes(admin_routes(&shared)), self.connections.clone());
+        let (routes, tasks) = (routes(admin_routes(&shared, parts)), self.connections.clone());
         self.connections.spawn(serve_plain(
             admin,
             routes,
@@ -301,6 +304,12 @@ impl Node {
             let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });
             self.upkeep.push(task.abort_handle());
         }
+    }
+
+    /// Its id among the nodes, fresh at each start.
+    #[must_use]
+    pub fn id(&self) -> OwnerId {
+        self.gateway.lease.owner
     }
 
     /// The most connections that this node takes.

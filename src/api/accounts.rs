@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use crate::lease::model::{Decision, Entry, Fenced, Order, Standing};
 use crate::protocol::MAX_ID_BYTES;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{AccountKey, SessionId};
+use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 use crate::protocol::server::Holder;
 
 use super::admin::{Admin, BODY};
@@ -46,6 +46,9 @@ pub(super) struct SessionItem {
     session: Holder,
     /// How often it moved to another socket, from 1.
     epoch: u64,
+    /// The node of its socket; none: it has no socket, and any node hears it.
+    #[schema(required)]
+    node: Option<String>,
 }
 
 /// What operators decided about an account.
@@ -85,6 +88,7 @@ impl SessionItem {
             account: Arc::clone(&key.account),
             session: entry.holder(),
             epoch: entry.epoch,
+            node: (entry.owner != OwnerId::NONE).then(|| entry.owner.to_string()),
         }
     }
 }

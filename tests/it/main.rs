@@ -28,6 +28,7 @@ mod catalogue_play;
 mod cli;
 mod conformance;
 mod consent;
+mod console;
 mod cors;
 mod database;
 mod deploy;
