@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn preconditions_come_first_and_in_their_order() {
         let (same, other) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT");
-        let part = Wanted::Parts(vec![0..2]);
+        let part = Wanted::Parts(std::iter::once(0..2).collect());
         let cases: &[(&[(&'static str, &str)], Wanted)] = &[
             (&[("if-none-match", "\"abc\"")], Wanted::NotModified),
             (&[("if-none-match", "\"x\", W/\"abc\"")], Wanted::NotModified),

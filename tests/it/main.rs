@@ -60,6 +60,7 @@ mod rule_histories;
 mod rules;
 mod schemathesis;
 mod sdk;
+mod service;
 mod sessions;
 mod silence;
 mod store_contract;

@@ -412,7 +412,7 @@ async fn what_is_not_judged_or_infected_is_not_played() {
     assert!(node.metric("usher_media_scans_total{verdict=\"infected\"}").await > 0.5);
 }
 
-/// The `moto` of PyPI, which speaks S3. Killed when dropped.
+/// The package `moto`, which speaks S3. Killed when dropped.
 struct Moto {
     child: Child,
     port: u16,
