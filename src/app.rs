@@ -22,12 +22,13 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::{self, Accounts, Remembered};
 use crate::api::admin::{Admin, admin_routes};
+use crate::api::looks::Looks;
 use crate::api::observe::Routes;
 use crate::api::{Api, player_routes};
 use crate::auth::Verifier;
-use crate::catalogue::{Catalogue, Remembered, demo};
+use crate::catalogue::{self, Catalogue, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
 use crate::gateway::exchange::Exchange;
@@ -36,6 +37,8 @@ use crate::lease::policy::Policy;
 use crate::lease::service::Service;
 use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
+use crate::ledger::{self, Desk, Ledger};
+use crate::media::{self, Media};
 use crate::messages::{self, Messages};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
@@ -83,8 +86,10 @@ pub struct Node {
     upkeep: Vec<AbortHandle>,
     webhooks: Arc<Webhooks>,
     messages: Option<Arc<Messages>>,
-    remembered: Option<Arc<Remembered>>,
+    remembered: Option<Arc<catalogue::Remembered>>,
     accounts: Option<Arc<Accounts>>,
+    ledger: Option<Ledger>,
+    media: Option<Arc<Media>>,
 }
 
 impl Node {
@@ -107,9 +112,16 @@ impl Node {
             registry,
             journal,
             wire,
+            memory,
         } = arbiter::open(&config, owner, &metrics)?;
         let guard = Guard::new(&config.outbound.allowed_private);
-        let told = Webhooks::new(&config.webhooks, &guard, journal, owner, Arc::clone(&metrics));
+        let told = Webhooks::new(
+            &config.webhooks,
+            &guard,
+            Arc::clone(&journal),
+            owner,
+            Arc::clone(&metrics),
+        );
         let webhooks = told.map_err(|error| AppError::Settings(error.to_string()))?;
         let lease = Service::new(
             owner,
@@ -132,7 +144,8 @@ impl Node {
         });
         let tasks = TaskTracker::new();
         let remembered = db.clone().filter(|_| config.modules.catalogue);
-        let remembered = remembered.map(|db| Remembered::new(db, &config.catalogue, tasks.clone()));
+        let remembered =
+            remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
         let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
@@ -148,6 +161,9 @@ impl Node {
             tasks,
         });
         gateway.count_rules(&gateway.policy.load());
+        let ledger = db.clone().filter(|_| config.modules.ledger);
+        let ledger = ledger.map(|db| Ledger::open(&config, db, journal, memory, owner, &metrics));
+        let ledger = ledger.transpose().map_err(failed("data.dir"))?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),
@@ -162,10 +178,13 @@ impl Node {
             draining: AtomicBool::new(false),
             query_token: config.auth.query_token,
             facade: config.facade.clone(),
+            demo: config.tls.cert.as_os_str().is_empty(),
             echo: config.debug.echo.then_some(config.debug.echo_max_bytes),
         });
         let accounts = config.modules.accounts;
-        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, Vec::new())));
+        let others = remembering(&config, &api);
+        let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, others)));
+        let media = open_media(&config, &api)?;
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -186,6 +205,8 @@ impl Node {
             messages,
             remembered,
             accounts,
+            ledger,
+            media,
         };
         node.serve(players, admin)?;
         node.webhooks.mark().await;
@@ -202,6 +223,9 @@ impl Node {
         node.maintain();
         node.demonstrate();
         node.webhooks.start();
+        if let Some(ledger) = &node.ledger {
+            ledger.start();
+        }
         Ok(node)
     }
 
@@ -216,13 +240,14 @@ impl Node {
             ))
         };
         let tls = tls::server_config(Arc::clone(&self.certificates)).map_err(failed("tls"))?;
+        let parts = self.parts();
         let doors = Arc::new(Players {
             tls,
             admission: Arc::clone(&self.api.admission),
             addressing: Arc::clone(&self.api.addressing),
             proxy_protocol: self.config.listen.proxy_protocol,
             handshake_timeout: self.config.limits.handshake_timeout,
-            handler: routes(player_routes(&self.api, self.parts())),
+            handler: routes(player_routes(&self.api, parts.clone())),
             metrics: Arc::clone(&self.metrics),
             tasks: self.connections.clone(),
         });
@@ -231,12 +256,14 @@ impl Node {
         let shared = Arc::new(Admin {
             api: Arc::clone(&self.api),
             log: self.log.clone(),
+            looks: Looks::default(),
             hosts: self.config.listen.admin_hosts.clone(),
             webhooks: Arc::clone(&self.webhooks),
         });
         let timeout = self.config.limits.handshake_timeout;
+        let theirs = self.operator_parts();
         let (routes, tasks) = (
-            routes(admin_routes(&shared, self.operator_parts())),
+            routes(admin_routes(&shared, parts, theirs)),
             self.connections.clone(),
         );
         self.connections.spawn(serve_plain(
@@ -260,13 +287,19 @@ impl Node {
             let catalogue = Catalogue::new(api, shelf, self.config.catalogue.clone());
             parts = parts.merge(catalogue.routes());
         }
+        if self.config.modules.ledger {
+            parts = parts.merge(Desk::new(Arc::clone(&self.api), &self.config).routes());
+        }
+        if let Some(media) = &self.media {
+            parts = parts.merge(media::routes(media));
+        }
         if self.config.modules.messages {
             parts = parts.merge(messages::routes(&self.api, self.messages.clone()));
         }
         parts
     }
 
-    /// The same for operators.
+    /// The same for operators alone.
     fn operator_parts(&self) -> OpenApiRouter<Arc<Admin>> {
         let mut parts = OpenApiRouter::default();
         if self.config.modules.messages {
@@ -292,6 +325,9 @@ impl Node {
             report_expiry(&metrics, &seen);
         });
         self.upkeep = vec![upkeep.abort_handle(), tokio::spawn(watch).abort_handle()];
+        if let Some(media) = self.media.clone() {
+            self.upkeep.push(tokio::spawn(media.keep()).abort_handle());
+        }
         if let Some(accounts) = &self.accounts {
             let task = tokio::spawn(Arc::clone(accounts).keep());
             self.upkeep.push(task.abort_handle());
@@ -301,6 +337,12 @@ impl Node {
             let task = tokio::spawn(async move { db.prepare_when_back(migrate).await });
             self.upkeep.push(task.abort_handle());
         }
+    }
+
+    /// Its id among the nodes, fresh at each start.
+    #[must_use]
+    pub fn id(&self) -> OwnerId {
+        self.gateway.lease.owner
     }
 
     /// The most connections that this node takes.
@@ -338,11 +380,26 @@ impl Node {
             messages.stop();
         }
         self.gateway.lease.farewell().await;
+        if let Some(ledger) = &self.ledger {
+            ledger.stop().await;
+        }
+        if let Some(media) = &self.media {
+            media.leave().await;
+        }
         if let Some(db) = &self.api.db {
             db.close().await;
         }
         tracing::info!(sessions = told, finished, "drained");
     }
+}
+
+/// The rooms that remember people beside `accounts`.
+fn remembering(config: &Config, api: &Api) -> Vec<Arc<dyn Remembered>> {
+    let mut rooms: Vec<Arc<dyn Remembered>> = Vec::new();
+    if let Some(db) = api.db.clone().filter(|_| config.modules.ledger) {
+        rooms.push(Arc::new(ledger::remembered::Memory::new(db)));
+    }
+    rooms
 }
 
 /// What needs files: keys and certificates.
@@ -393,6 +450,15 @@ async fn open_database(config: &Config, metrics: &Arc<Metrics>) -> Result<Option
         Err(error) => return Err(AppError::Settings(format!("database: {error}"))),
     }
     Ok(Some(db))
+}
+
+/// The room of files, if it is switched on.
+fn open_media(config: &Config, api: &Arc<Api>) -> Result<Option<Arc<Media>>, AppError> {
+    if !config.modules.media {
+        return Ok(None);
+    }
+    let media = Media::open(api, &config.media, &config.data.dir);
+    media.map(Some).map_err(failed("media"))
 }
 
 /// The configured certificate, or the development certificate, which is made when it is missing.

@@ -10,6 +10,8 @@
 //! | [`cli`] | the commands; `cli::serve` is the boot order |
 //! | [`app`] | the only place that wires the rooms together |
 //! | [`messages`] | messages between viewers: their rows, their routes, their way to open sockets |
+//! | [`ledger`] | plays, files of history, royalty statements |
+//! | [`media`] | files: upload, delivery that hangs on a lease, who used what |
 //! | [`catalogue`] | what there is to play: contents, who may see them, import and export |
 //! | [`accounts`] | people: sign-up, sign-in, passwords; rules, SQL and routes side by side |
 //! | [`api`] | HTTP routes and the one error shape; `api::watch` turns a request into a player |
@@ -48,6 +50,8 @@ pub mod config;
 pub mod db;
 pub mod gateway;
 pub mod lease;
+pub mod ledger;
+pub mod media;
 pub mod messages;
 pub mod net;
 pub mod outbound;

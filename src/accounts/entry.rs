@@ -191,7 +191,10 @@ pub(super) async fn sign_out(
     delete,
     path = "/v1/auth/all",
     tag = "auth",
-    responses((status = 204, description = "Signed out everywhere")),
+    responses(
+        (status = 204, description = "Signed out everywhere"),
+        (status = 404, description = "`not_found`: the token is of no user of this node", body = ErrorBody),
+    ),
     security(("bearer" = [])),
 )]
 pub(super) async fn sign_out_everywhere(
@@ -216,7 +219,7 @@ pub(super) async fn sign_out_everywhere(
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
@@ -229,7 +232,10 @@ pub(super) struct Listed {
     path = "/v1/auth/devices",
     tag = "auth",
     params(Listed),
-    responses((status = 200, description = "The sign-ins", body = Listing<Item>)),
+    responses(
+        (status = 200, description = "The sign-ins", body = Listing<Item>),
+        (status = 404, description = "`not_found`: the token is of no user of this node", body = ErrorBody),
+    ),
     security(("bearer" = [])),
 )]
 pub(super) async fn devices(

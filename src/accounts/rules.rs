@@ -115,7 +115,7 @@ pub(super) fn picture(text: &str) -> Result<(), ApiError> {
     let fits = text.len() <= MAX_PICTURE_BYTES
         && text.parse::<Uri>().is_ok_and(|url| {
             url.scheme_str() == Some("https")
-                && url.host().is_some_and(|host| !host.is_empty())
+                && url.host().is_some_and(is_host)
                 && !url.authority().is_some_and(|host| host.as_str().contains('@'))
         });
     check(
@@ -123,6 +123,13 @@ pub(super) fn picture(text: &str) -> Result<(), ApiError> {
         "picture",
         "picture must be a URL https://.. of at most 2048 bytes",
     )
+}
+
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
 }
 
 /// A plan of the configuration; any name while there is none.

@@ -33,7 +33,7 @@ pub(super) struct NewUser {
     /// Where a picture is.
     #[schema(
         max_length = 2048,
-        pattern = r"^https://[a-z0-9]{1,40}(\.[a-z0-9]{1,20}){1,3}(/[A-Za-z0-9._~-]{0,200}){0,5}$"
+        pattern = r"^https://[a-z0-9]{1,40}(\.[a-z0-9]{1,20}){1,3}(/[A-Za-z0-9._~!$&'()*+,;=:@-]{0,200}){0,5}$"
     )]
     picture: Option<String>,
     /// A plan; people choose among `accounts.open_plans`.
@@ -58,7 +58,7 @@ pub(super) struct UserChange {
     /// Where a picture is.
     #[schema(
         max_length = 2048,
-        pattern = r"^https://[a-z0-9]{1,40}(\.[a-z0-9]{1,20}){1,3}(/[A-Za-z0-9._~-]{0,200}){0,5}$"
+        pattern = r"^https://[a-z0-9]{1,40}(\.[a-z0-9]{1,20}){1,3}(/[A-Za-z0-9._~!$&'()*+,;=:@-]{0,200}){0,5}$"
     )]
     picture: Option<String>,
     /// The second name to sign in with.
@@ -68,6 +68,10 @@ pub(super) struct UserChange {
     #[schema(min_length = 1, max_length = 256)]
     plan: Option<String>,
     /// E-mail address. Only an admin may change it.
+    #[schema(
+        max_length = 254,
+        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,32}(\.[A-Za-z0-9_-]{1,8}){0,3}@([a-z0-9]{1,20}\.){1,3}[a-z]{2,10}$"
+    )]
     email: Option<String>,
     /// Scopes beside `watch`, with spaces between. Read from admins only.
     scope: Option<String>,

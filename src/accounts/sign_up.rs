@@ -131,7 +131,7 @@ impl Accounts {
             None => None,
         };
         let tenant = match admin {
-            Some(admin) => admin.claims.tenant.to_string(),
+            Some(admin) => own_tenant(admin, fields.text("tenant")?)?,
             None => self.open_tenant(fields.text("tenant")?)?,
         };
         Ok(Asked {
@@ -164,6 +164,16 @@ impl Accounts {
         }
         Err(ApiError::bad_request("tenant", "nobody can sign up there"))
     }
+}
+
+/// An admin adds people to its own tenant.
+fn own_tenant(admin: &Caller, asked: Option<String>) -> Result<String, ApiError> {
+    let own = &*admin.claims.tenant;
+    if asked.is_some_and(|asked| asked != *own) {
+        let message = "an admin adds people to its own tenant";
+        return Err(ApiError::bad_request("tenant", message));
+    }
+    Ok(own.to_owned())
 }
 
 /// 409: the name is somebody's.

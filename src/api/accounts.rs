@@ -17,17 +17,20 @@ use utoipa::ToSchema;
 use crate::lease::model::{Decision, Entry, Fenced, Order, Standing};
 use crate::protocol::MAX_ID_BYTES;
 use crate::protocol::close::EndCode;
-use crate::protocol::id::{AccountKey, SessionId};
+use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 use crate::protocol::server::Holder;
 
 use super::admin::{Admin, BODY};
 use super::body::read_json;
 use super::error::ApiError;
 use super::operator::{Operator, done, told};
-use super::page::{Listed, Listing, Page, PageQuery, bad_query};
+use super::page::{InTenant, Listed, Listing, OfAccount, Page, PageQuery, bad_query};
 
 /// Accounts looked through for a list of all sessions.
 const MAX_ACCOUNTS: usize = 1_000_000;
+
+/// What the path names.
+const ACCOUNT: &str = "The account, its `sub` in tokens";
 
 /// Most streams of one account, as in tokens and plans.
 const MAX_LIMIT: u32 = 1_000;
@@ -43,6 +46,9 @@ pub(super) struct SessionItem {
     session: Holder,
     /// How often it moved to another socket, from 1.
     epoch: u64,
+    /// The node of its socket; none: it has no socket, and any node hears it.
+    #[schema(required)]
+    node: Option<String>,
 }
 
 /// What operators decided about an account.
@@ -82,6 +88,7 @@ impl SessionItem {
             account: Arc::clone(&key.account),
             session: entry.holder(),
             epoch: entry.epoch,
+            node: (entry.owner != OwnerId::NONE).then(|| entry.owner.to_string()),
         }
     }
 }
@@ -107,7 +114,7 @@ type AccountPath = Result<Path<String>, PathRejection>;
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     /// The account's tenant; left out: the token's. Another one takes the scope `operator`.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     tenant: Option<String>,
     /// Only this device's; where the whole account is meant it is refused.
     #[param(nullable = false)]
@@ -170,7 +177,7 @@ pub(super) async fn list_all(State(admin): Shared, query: PageQuery) -> Result<R
     get,
     path = "/v1/admin/accounts/{account}/sessions",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Listed),
+    params(("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT), OfAccount),
     responses((status = 200, description = "The sessions", body = Listing<SessionItem>)),
     security(("bearer" = []))
 )]
@@ -197,7 +204,7 @@ pub(super) async fn list(
     get,
     path = "/v1/admin/accounts/{account}",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    params(("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT), Which),
     responses((status = 200, description = "Their decisions", body = StandingBody)),
     security(("bearer" = []))
 )]
@@ -218,7 +225,7 @@ pub(super) async fn show(
     delete,
     path = "/v1/admin/accounts/{account}/sessions",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    params(("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT), Which),
     responses((status = 200, description = "How many", body = EndedBody)),
     security(("bearer" = []))
 )]
@@ -250,7 +257,11 @@ pub(super) async fn end_all(
     delete,
     path = "/v1/admin/accounts/{account}/sessions/{session}",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), ("session" = String, Path, description = "The session"), Which),
+    params(
+        ("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT),
+        ("session" = String, Path, description = "The session"),
+        Which
+    ),
     responses((status = 204, description = "It is ended")),
     security(("bearer" = []))
 )]
@@ -283,7 +294,7 @@ fn kick(session: SessionId) -> Order {
     post,
     path = "/v1/admin/accounts/{account}/block",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    params(("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT), InTenant),
     responses((status = 200, description = "What holds now", body = DecidedBody)),
     security(("bearer" = []))
 )]
@@ -301,7 +312,7 @@ pub(super) async fn block(
     post,
     path = "/v1/admin/accounts/{account}/unblock",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    params(("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT), InTenant),
     responses((status = 200, description = "What holds now", body = DecidedBody)),
     security(("bearer" = []))
 )]
@@ -331,7 +342,7 @@ struct Limit {
     put,
     path = "/v1/admin/accounts/{account}/limit",
     tag = "accounts",
-    params(("account" = String, Path, description = "The account, its `sub` in tokens"), Which),
+    params(("account" = String, Path, min_length = 1, max_length = 256, description = ACCOUNT), InTenant),
     request_body = Limit,
     responses((status = 200, description = "What holds now", body = DecidedBody)),
     security(("bearer" = []))

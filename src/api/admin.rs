@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use http::header;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -25,9 +25,9 @@ use super::accounts;
 use super::body::read_json;
 use super::document::{self, Operators};
 use super::error::{self, ApiError, ErrorBody};
+use super::looks::Looks;
 use super::operator::{require_node_operator, require_operator, told};
-use super::page::{Listed, Listing, Page, PageQuery};
-use super::{docs, webhooks};
+use super::{console, docs, nodes, operator, shown, trail, webhooks};
 
 /// An operator's body must come within this time.
 pub(super) const BODY: Duration = Duration::from_secs(5);
@@ -38,28 +38,34 @@ pub struct Admin {
     pub api: Arc<Api>,
     /// The log level, when this process owns its log.
     pub log: Option<Arc<LogHandle>>,
+    /// Which looks the trail has already.
+    pub looks: Looks,
     /// Host names by which the listener may be called.
     pub hosts: Vec<String>,
     /// Who is told what happens.
     pub webhooks: Arc<Webhooks>,
 }
 
-/// The routes of the admin listener: its own, and `parts`, which other rooms bring for operators.
-pub fn admin_routes(admin: &Arc<Admin>, parts: OpenApiRouter<Arc<Admin>>) -> Router {
+/// The routes of the admin listener: its own, those of `parts` that operators are shown, and `theirs`, which rooms bring for
+/// operators alone.
+pub fn admin_routes(admin: &Arc<Admin>, parts: OpenApiRouter, theirs: OpenApiRouter<Arc<Admin>>) -> Router {
     let node = OpenApiRouter::default()
         .routes(routes!(accounts::list_all))
         .routes(routes!(log_level, set_log_level))
-        .routes(routes!(trail))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(trail::trail))
         .routes(routes!(webhooks::list))
         .route_layer(from_fn(require_node_operator));
     let operators = OpenApiRouter::with_openapi(Operators::openapi())
+        .routes(routes!(operator::operator))
         .routes(routes!(accounts::show))
         .routes(routes!(accounts::list, accounts::end_all))
         .routes(routes!(accounts::end_one))
         .routes(routes!(accounts::block))
         .routes(routes!(accounts::unblock))
         .routes(routes!(accounts::limit))
-        .merge(parts)
+        .merge(shown::routes(parts))
+        .merge(theirs)
         .merge(node);
     let (operators, mut described) = operators.split_for_parts();
     let operators = operators
@@ -74,6 +80,7 @@ pub fn admin_routes(admin: &Arc<Admin>, parts: OpenApiRouter<Arc<Admin>>) -> Rou
     described.merge(also_described);
     open.with_state(Arc::clone(admin))
         .merge(docs::routes(document::text(&described)))
+        .merge(console::routes())
         .method_not_allowed_fallback(error::method_not_allowed)
         .merge(operators.with_state(Arc::clone(admin)))
         .layer(from_fn_with_state(Arc::clone(admin), require_own_host))
@@ -160,7 +167,10 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, ApiError
 #[derive(Deserialize, Serialize, ToSchema)]
 struct Level {
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives by module.
-    #[schema(example = "info")]
+    #[schema(
+        example = "info",
+        pattern = "^(off|error|warn|info|debug|trace)(,[a-z_:]+=(off|error|warn|info|debug|trace))*$"
+    )]
     level: String,
 }
 
@@ -208,26 +218,4 @@ async fn set_log_level(State(admin): State<Arc<Admin>>, request: Request) -> Res
         .map_err(|problem| ApiError::bad_request("level", problem))?;
     tracing::info!(level, "log level changed");
     Ok(told(json!({"level": level})))
-}
-
-/// What operators did on this node, the newest first.
-#[utoipa::path(
-    get,
-    path = "/v1/admin/trail",
-    tag = "node",
-    params(Listed),
-    responses((status = 200, description = "Their calls", body = Listing<Value>)),
-    security(("bearer" = []))
-)]
-async fn trail(State(admin): State<Arc<Admin>>, query: PageQuery) -> Result<Response, ApiError> {
-    let page = Page::of(query)?;
-    let lines = admin.api.trail.newest().await;
-    let lines = lines.map_err(|problem| {
-        tracing::error!(problem, "the audit trail cannot be read");
-        ApiError::unavailable("unavailable", "the trail cannot be read just now", 1)
-    })?;
-    let (start, limit) = page.span();
-    let shown = lines.iter().skip(start).take(limit);
-    let items: Vec<Value> = shown.filter_map(|line| serde_json::from_str(line).ok()).collect();
-    Ok(Json(page.list(items, lines.len())).into_response())
 }

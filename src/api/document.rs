@@ -38,13 +38,16 @@ pub(super) struct Players;
 #[openapi(
     info(
         title = "Usher for operators",
-        description = "The listener of operators (`listen.admin`). Every call under `/v1/admin` is in the audit trail."
+        description = "The listener of operators (`listen.admin`). Every call under `/v1/admin` is in the audit trail, a \
+                       look that is repeated once in ten minutes."
     ),
     components(schemas(ErrorBody)),
     tags(
         (name = "accounts", description = "What operators do with accounts, on whatever node they play."),
         (name = "node", description = "This node: its health, its log, its metrics."),
         (name = "messages", description = "Messages that viewers report."),
+        (name = "ledger", description = "What was played, and statements about it, as on the players' listener."),
+        (name = "media", description = "The use of files, as on the players' listener."),
     )
 )]
 pub(super) struct Operators;

@@ -34,7 +34,9 @@ mod adobe;
 pub(crate) mod body;
 pub mod caller;
 pub(crate) mod choice;
+mod console;
 mod cors;
+mod demo;
 mod docs;
 mod document;
 mod echo;
@@ -43,15 +45,19 @@ pub(crate) mod fields;
 pub mod grant;
 pub mod handshake;
 mod lone;
+pub mod looks;
+mod nodes;
 pub mod observe;
 pub mod operator;
 mod pace;
 pub mod page;
 mod pages;
 mod playing;
+mod shown;
 pub mod start;
 mod streams;
 mod ticket;
+mod trail;
 mod watch;
 mod webhooks;
 
@@ -106,6 +112,8 @@ pub struct Api {
     pub query_token: bool,
     /// The API of another product.
     pub facade: Facade,
+    /// Whether the demo page gets tokens of its own account: a development node.
+    pub demo: bool,
     /// Largest message of `/debug/echo`; none: no such route.
     pub echo: Option<usize>,
 }
@@ -126,9 +134,7 @@ impl Api {
 /// The routes of the players' listener: those of the gateway, and `parts`, which other rooms bring.
 pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
     let mut router = OpenApiRouter::with_openapi(Players::openapi())
-        .route("/", get(pages::index))
-        .route("/demo.js", get(pages::script))
-        .route("/demo.css", get(pages::style))
+        .route("/demo/token", get(demo::token))
         .routes(routes!(ticket::key_set))
         .routes(routes!(ticket::introspect))
         .routes(routes!(lone::open, playing::list))
@@ -146,6 +152,7 @@ pub fn player_routes(api: &Arc<Api>, parts: OpenApiRouter) -> Router {
         router = router.merge(adobe::routes(&api.facade).with_state(Arc::clone(api)));
     }
     router
+        .merge(pages::routes())
         .merge(docs::routes(document::text(&document)))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

@@ -1,17 +1,21 @@
 //! Who operates: their token, the tenant that they may act in, and the trail that every call leaves.
 //!
 //! Owns: the scopes of the admin routes. Does not: act (the routes do) or write the trail's file (`telemetry` does).
-//! Called by: `admin`, around every route but metrics and health.
+//! A look that is repeated is recorded once in a while (`looks`).
+//! Called by: `admin`, around every route but metrics, health and pages.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::Json;
+use axum::extract::{Extension, FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{Method, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::auth::{Claims, Rejected, Scope, from_request, is_tenant};
 
@@ -59,6 +63,38 @@ impl Operator {
     }
 }
 
+/// Whose token it is, and what it opens.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OperatorBody {
+    /// The token's account.
+    account: Arc<str>,
+    /// Its tenant.
+    tenant: Arc<str>,
+    /// Its scopes.
+    scopes: Vec<&'static str>,
+    /// When it expires.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: String,
+}
+
+/// Who calls: what the token says, once it is believed.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/operator",
+    tag = "node",
+    responses((status = 200, description = "Whose token it is", body = OperatorBody)),
+    security(("bearer" = []))
+)]
+pub(super) async fn operator(Extension(Operator(claims)): Extension<Operator>) -> Json<OperatorBody> {
+    let scopes = Scope::ALL.into_iter().filter(|scope| claims.scopes.has(*scope));
+    Json(OperatorBody {
+        account: Arc::clone(&claims.account),
+        tenant: Arc::clone(&claims.tenant),
+        scopes: scopes.map(Scope::word).collect(),
+        expires_at: humantime::format_rfc3339_seconds(claims.expires_at).to_string(),
+    })
+}
+
 /// Lets operators, admins and support staff in, and records what they do.
 pub(super) async fn require_operator(
     State(admin): State<Arc<Admin>>,
@@ -81,11 +117,14 @@ pub(super) async fn require_operator(
     if !SCOPES.iter().any(|scope| claims.scopes.has(*scope)) {
         return scope_forbidden().into_response();
     }
+    let is_look = parts.method.is_safe();
     let mut call = Call::of(&mut parts, &claims).await;
     parts.extensions.insert(Operator(claims));
     let response = next.run(Request::from_parts(parts, body)).await;
     call.close(&response);
-    admin.api.record(&call.0).await;
+    if !(is_look && response.status().is_success() && admin.looks.is_repeated(&call.0)) {
+        admin.api.record(&call.0).await;
+    }
     response
 }
 
@@ -164,7 +203,7 @@ impl Call {
 
 /// The name of what was asked for.
 fn action(method: &Method, route: &str) -> &'static str {
-    let path = route.strip_prefix("/v1/admin").unwrap_or_default();
+    let path = route.strip_prefix("/v1/admin").unwrap_or(route);
     match (method.as_str(), path) {
         ("GET" | "HEAD", "/sessions" | "/accounts/{account}/sessions") => "sessions.list",
         ("DELETE", "/accounts/{account}/sessions" | "/accounts/{account}/sessions/{session}") => {
@@ -176,19 +215,25 @@ fn action(method: &Method, route: &str) -> &'static str {
         ("PUT", "/accounts/{account}/limit") => "account.limit",
         ("GET" | "HEAD", "/log") => "log.show",
         ("PUT", "/log") => "log.set",
+        ("GET" | "HEAD", "/nodes") => "nodes.list",
+        ("GET" | "HEAD", "/operator") => "operator.show",
         ("GET" | "HEAD", "/trail") => "trail.list",
         ("GET" | "HEAD", "/webhooks") => "webhooks.list",
         ("DELETE", "/accounts/{account}/messages/{id}") => "message.remove",
         ("GET" | "HEAD", "/messages/reports") => "reports.list",
         ("POST", "/messages/reports/{report}/close") => "report.close",
+        ("GET" | "HEAD", "/v1/plays") => "plays.list",
+        ("GET" | "HEAD", "/v1/reports/royalties") => "royalties.show",
+        ("GET" | "HEAD", "/v1/reports/usage") => "usage.show",
+        ("GET" | "HEAD", "/v1/files/stats") => "files.stats",
+        ("GET" | "HEAD", "/v1/files/accesses") => "files.list",
         _ => "unknown",
     }
 }
 
 /// An answer whose body is also in the trail.
-#[must_use]
-pub fn told(body: Value) -> Response {
-    let mut response = axum::Json(&body).into_response();
+pub(super) fn told(body: Value) -> Response {
+    let mut response = Json(&body).into_response();
     response.extensions_mut().insert(Outcome(body));
     response
 }

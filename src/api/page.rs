@@ -4,6 +4,8 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::is_tenant;
+
 use super::error::ApiError;
 
 /// The last page that may be asked for.
@@ -43,7 +45,7 @@ impl<T> Listing<T> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Listed {
     /// Only this tenant's.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     pub(super) tenant: Option<String>,
     /// Only this account's.
     #[param(nullable = false)]
@@ -54,6 +56,32 @@ pub(super) struct Listed {
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
     limit: Option<u32>,
+}
+
+/// The query of a list of one account, which the path names.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only described: `Listed` reads it")]
+pub(super) struct OfAccount {
+    /// The account's tenant; left out: the token's. Another one takes the scope `operator`.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
+    tenant: Option<String>,
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
+    page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
+    limit: Option<u32>,
+}
+
+/// The query of what concerns a whole account.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only described: `accounts::Which` reads it")]
+pub(super) struct InTenant {
+    /// The account's tenant; left out: the token's. Another one takes the scope `operator`.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
+    tenant: Option<String>,
 }
 
 pub(super) type PageQuery = Result<Query<Listed>, QueryRejection>;
@@ -78,6 +106,9 @@ impl Page {
     /// 400 for a parameter that is unknown or out of range.
     pub(super) fn of(query: PageQuery) -> Result<Self, ApiError> {
         let Query(query) = query.map_err(bad_query)?;
+        if query.tenant.as_deref().is_some_and(|tenant| !is_tenant(tenant)) {
+            return Err(ApiError::bad_request("tenant", "no such name of a tenant"));
+        }
         Ok(Self {
             list: List::new(query.page, query.limit)?,
             tenant: query.tenant,

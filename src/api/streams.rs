@@ -1,7 +1,7 @@
 //! `/v1/accounts/{account}/streams`: for services that know nothing but how many streams an account watches.
 //!
 //! Owns: the two routes. Does not: hold anything of its own: a stream is a session, and a start is one without a socket.
-//! Called by: the players' router. The account itself may call, and staff of its tenant; docs/operations.md describes it.
+//! Called by: the players' router. The account itself may call, and staff of its tenant; docs/catalogue.md describes it.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ type AskedQuery = Result<Query<Asked>, QueryRejection>;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// Its tenant, where the token reaches others (scope `operator`).
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     tenant: Option<String>,
     /// Its plan, for `limit`; only staff name it.
     #[param(nullable = false)]

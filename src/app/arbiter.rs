@@ -14,6 +14,7 @@ use crate::lease::redis::store::{Layout, RedisStore};
 use crate::lease::redis::{Link, keys};
 use crate::lease::store::Store;
 use crate::lease::tenure::LEASE;
+use crate::ledger::scribe;
 use crate::messages::Wire;
 use crate::protocol::id::OwnerId;
 use crate::telemetry::Metrics;
@@ -28,6 +29,8 @@ pub(super) struct Arbiter {
     pub(super) journal: Arc<dyn Journal>,
     /// Words between nodes about messages; none: this is the only node.
     pub(super) wire: Option<Wire>,
+    /// Of a node without Redis: what its diary is written from.
+    pub(super) memory: Option<(Arc<Memory>, Arc<MemoryJournal>)>,
 }
 
 /// In this process's memory, or in the Redis that the settings name.
@@ -41,20 +44,25 @@ pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> R
     };
     if config.redis.url.is_empty() {
         let registry = Arc::new(Registry::new(memory::BUCKETS, metrics));
-        let journal = Arc::new(MemoryJournal::new(config.webhooks.journal, kept));
+        let mut journal = MemoryJournal::new(config.webhooks.journal, kept);
+        if config.modules.ledger {
+            journal = journal.patient_with(scribe::READER, config.ledger.journal);
+        }
+        let journal = Arc::new(journal);
         let file = config.data.dir.join(STANDINGS_FILE);
         let store = Memory::new(registry.clone()).keeping(file.clone());
         let mut store = store.map_err(|error| AppError::Machine(format!("{}: {error}", file.display())))?;
         // Nobody reads, nothing is kept.
-        if !config.webhooks.receivers.is_empty() {
+        if config.modules.ledger || !config.webhooks.receivers.is_empty() {
             store = store.recording(Arc::clone(&journal));
         }
         let store = Arc::new(store);
         return Ok(Arbiter {
-            store,
+            store: store.clone(),
             registry,
-            journal,
+            journal: journal.clone(),
             wire: None,
+            memory: Some((store, journal)),
         });
     }
     let buckets = u16::try_from(config.redis.buckets).unwrap_or(u16::MAX);
@@ -96,5 +104,6 @@ pub(super) fn open(config: &Config, owner: OwnerId, metrics: &Arc<Metrics>) -> R
         registry,
         journal: Arc::new(journal),
         wire: Some(wire),
+        memory: None,
     })
 }

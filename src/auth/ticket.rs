@@ -26,6 +26,8 @@ pub struct Ticket {
     pub session: SessionId,
     /// `content`: what may be fetched with it.
     pub content: Arc<str>,
+    /// `roles` of the access token, for files that are for some roles only.
+    pub roles: Vec<String>,
     /// `exp`, a whole second. No leeway: it is the installation's own clock that wrote it.
     pub expires_at: SystemTime,
 }
@@ -39,6 +41,8 @@ struct Payload<'a> {
     tenant: &'a str,
     sid: &'a str,
     content: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    roles: &'a [String],
     iat: u64,
     exp: u64,
 }
@@ -51,6 +55,8 @@ struct Claimed {
     tenant: String,
     sid: String,
     content: String,
+    #[serde(default)]
+    roles: Vec<String>,
     exp: u64,
 }
 
@@ -63,6 +69,7 @@ pub(crate) fn issue(key: &OwnKey, iss: &str, ticket: &Ticket, now: SystemTime) -
         tenant: &ticket.account.tenant,
         sid: &ticket.session.to_string(),
         content: &ticket.content,
+        roles: &ticket.roles,
         iat: seconds(now),
         exp: seconds(ticket.expires_at),
     })
@@ -96,6 +103,7 @@ pub(crate) fn verify(keys: &[Arc<Key>], token: &str, now: SystemTime) -> Result<
         account: AccountKey::new(&claimed.tenant, &claimed.sub),
         session: SessionId::parse(&claimed.sid).ok_or(Rejected::Claims("sid"))?,
         content: claimed.content.into(),
+        roles: claimed.roles,
         expires_at,
     })
 }

@@ -4,6 +4,7 @@
 //! open while a slow client reads. Owns: the route. Called by: the catalogue's router.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -27,6 +28,9 @@ use super::{Catalogue, EDITORS, sheet, store};
 
 /// Contents that are read at once.
 const PAGE: i64 = 200;
+
+/// How long reading them may take: an export that was begun is not broken off because the database is slow for a moment.
+const READING: Duration = Duration::from_secs(10);
 
 /// The query of [`export`].
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -117,7 +121,8 @@ impl Run {
     }
 
     async fn page(&mut self) -> Result<Vec<u8>, DbError> {
-        let page = store::after(&self.db, &self.tenant, &self.last, PAGE).await?;
+        let mut work = self.db.connect_for(READING).await?;
+        let page = store::after(&mut work, &self.tenant, &self.last, PAGE).await?;
         match page.last() {
             Some(last) => self.last.clone_from(&last.item.id),
             None => self.over = true,

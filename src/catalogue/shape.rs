@@ -15,8 +15,8 @@ use crate::api::grant::Grant;
     reason = "only described: `item` reads it, to name what is wrong with it"
 )]
 pub(super) struct ContentBody {
-    /// Its id, which players name; without it a random one. In a PUT it is the one of the path.
-    #[schema(min_length = 1, max_length = 256)]
+    /// Its id, which players name; without it, or with an empty one, a random one. In a PUT it is the one of the path.
+    #[schema(max_length = 256)]
     id: Option<String>,
     /// Its name for people.
     #[schema(min_length = 1, max_length = 256)]

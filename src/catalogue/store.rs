@@ -193,11 +193,16 @@ pub(super) async fn page(
 ///
 /// # Errors
 /// As [`DbError`] says.
-pub(super) async fn after(db: &Db, tenant: &str, id: &str, most: i64) -> Result<Vec<Stored>, DbError> {
+pub(super) async fn after(
+    work: &mut Work,
+    tenant: &str,
+    id: &str,
+    most: i64,
+) -> Result<Vec<Stored>, DbError> {
     let mut sql = select();
     sql.bind(tenant).push(" AND id > ").bind(id);
     sql.push(" ORDER BY id LIMIT ").bind(most);
-    let rows = db.fetch_all(sql.query()).await?;
+    let rows = work.fetch_all(sql.query()).await?;
     rows.iter().map(stored).collect()
 }
 

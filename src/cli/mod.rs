@@ -14,7 +14,9 @@ mod admin_client;
 mod content;
 mod database;
 mod health;
+mod import;
 mod people;
+mod report;
 mod serve;
 mod sessions;
 mod table;
@@ -97,6 +99,11 @@ enum Command {
     /// Look at the database's tables, make or undo them
     #[command(subcommand)]
     Database(database::DatabaseCommand),
+    /// Take a file of users, plays or tracks into the ledger
+    Import(import::ImportArgs),
+    /// Print what the ledger says
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Ask a running node whether it may take players
     Health {
         /// Print JSON
@@ -125,6 +132,8 @@ pub fn run() -> ExitCode {
         Command::Webhooks { json } => webhooks::run(&cli.settings, json),
         Command::Content(command) => content::run(&cli.settings, &command),
         Command::Database(command) => database::run(&cli.settings, &command),
+        Command::Import(args) => import::run(&cli.settings, &args),
+        Command::Report(command) => report::run(&cli.settings, &command),
         Command::Health { json } => health::run(&cli.settings, json),
     };
     match result {

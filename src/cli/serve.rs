@@ -62,10 +62,10 @@ fn announce(node: &Node, config: &Config) -> Result<String, Failure> {
     let partial = file.with_extension("json.part");
     let written = fs::write(&partial, &addresses).and_then(|()| fs::rename(&partial, &file));
     written.map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
-    tracing::info!(players = %node.players, admin = %node.admin, connections = node.capacity(), "ready");
+    tracing::info!(node = %node.id(), players = %node.players, admin = %node.admin, connections = node.capacity(), "ready");
     let mut banner = format!(
-        "\nPlayer demo   https://{}/\nMetrics       http://{}/metrics\n",
-        node.players, node.admin
+        "\nPlayer demo   https://{}/\nConsole       http://{}/console\nMetrics       http://{}/metrics\n",
+        node.players, node.admin, node.admin
     );
     // Only a development node shows a token that opens it.
     if config.tls.cert.as_os_str().is_empty() {

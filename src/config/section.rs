@@ -17,7 +17,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Messages, Modules, RedisUrl, Secret,
+    Accounts, Catalogue, Database, Devices, Exempt, Facade, GroupRule, Ledger, Media, Messages, Modules,
+    RedisUrl, Secret,
 };
 
 /// All settings of a node.
@@ -43,6 +44,10 @@ pub struct Config {
     pub accounts: Accounts,
     /// Contents.
     pub catalogue: Catalogue,
+    /// Plays and statements.
+    pub ledger: Ledger,
+    /// Files.
+    pub media: Media,
     /// Playback tickets.
     pub tickets: Tickets,
     /// The API of another product.

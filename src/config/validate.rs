@@ -15,7 +15,8 @@ use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, Database, Messages, Redis, RedisServers, Webhooks, accounts, catalogue, facade, rules_validate,
+    Config, Database, Messages, Redis, RedisServers, Webhooks, accounts, catalogue, facade, ledger,
+    media_validate, rules_validate,
 };
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
@@ -53,6 +54,8 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     messages(&config.messages, &mut found);
     accounts::check(config, &mut found);
     catalogue::check(config, &mut found);
+    ledger::check(&config.ledger, &mut found);
+    media_validate::check(&config.media, &mut found);
     redis(&config.redis, &mut found);
     webhooks(&config.webhooks, &mut found);
     limits(config, &mut found);

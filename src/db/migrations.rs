@@ -33,7 +33,7 @@ struct Step {
 }
 
 /// Every step of this program, in order.
-const STEPS: &[Step] = steps![1 "accounts", 2 "catalogue", 5 "messages"];
+const STEPS: &[Step] = steps![1 "accounts", 2 "catalogue", 3 "media", 4 "ledger", 5 "messages"];
 
 /// Where sqlx keeps what was applied.
 const TABLE: &str = "_sqlx_migrations";
@@ -78,6 +78,11 @@ impl Migrations {
         // A node of the version before may start while the tables are already those of the next.
         migrator.set_ignore_missing(true);
         Self { migrator }
+    }
+
+    /// Whether there is a step of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.migrator.iter().any(|step| step.description == name)
     }
 
     pub(super) async fn run(

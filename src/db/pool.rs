@@ -117,6 +117,12 @@ impl Db {
         self.shared.ready.load(Ordering::Acquire)
     }
 
+    /// Whether this program has a step of this name, and so its tables.
+    #[must_use]
+    pub fn has_step(&self, name: &str) -> bool {
+        self.shared.migrations.has(name)
+    }
+
     /// A connection for statements of their own, within the configured time for all of them together.
     ///
     /// # Errors

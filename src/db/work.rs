@@ -1,5 +1,6 @@
 //! One connection in use: statements within a deadline, and transactions that end whatever happens.
 
+use futures_util::TryStreamExt;
 use sqlx::any::AnyRow;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, Executor};
@@ -67,6 +68,21 @@ impl Work {
     /// As [`DbError`] says.
     pub async fn fetch_one(&mut self, query: Query<'_>) -> Result<AnyRow, DbError> {
         self.run(async |link| link.fetch_one(query).await).await
+    }
+
+    /// Hands every row to `take`, one after another, and keeps none.
+    ///
+    /// # Errors
+    /// As [`DbError`] says.
+    pub async fn each(&mut self, query: Query<'_>, mut take: impl FnMut(&AnyRow)) -> Result<(), DbError> {
+        self.run(async |link| {
+            let mut rows = link.fetch(query);
+            while let Some(row) = rows.try_next().await? {
+                take(&row);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Makes the transaction's effects last.

@@ -268,6 +268,7 @@ impl Gateway {
             account: &player.account,
             session: request.session,
             content: &request.content,
+            roles: &player.sight.roles,
             token_end: player.token_end,
         };
         LoneState {
@@ -351,6 +352,7 @@ impl Gateway {
                     account: &account,
                     session,
                     content: &entry.content,
+                    roles: &claims.roles,
                     token_end: token_end(claims),
                 };
                 let has_ticket = memory.as_ref().is_some_and(|memory| memory.has_ticket);

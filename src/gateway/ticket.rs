@@ -32,6 +32,8 @@ pub(super) struct Playing<'a> {
     pub(super) account: &'a AccountKey,
     pub(super) session: SessionId,
     pub(super) content: &'a Arc<str>,
+    /// Those of its token.
+    pub(super) roles: &'a [String],
     /// When the access token ends.
     pub(super) token_end: SystemTime,
 }
@@ -59,6 +61,7 @@ impl Gateway {
             account: playing.account.clone(),
             session: playing.session,
             content: Arc::clone(playing.content),
+            roles: playing.roles.to_vec(),
             expires_at: whole_seconds(now + terms.lifetime).min(whole_seconds(playing.token_end)),
         };
         let left = ticket.expires_at.duration_since(now).ok()?;
@@ -86,6 +89,7 @@ impl Session {
             account: &self.player.account,
             session: self.id,
             content: &self.player.content,
+            roles: &self.player.sight.roles,
             token_end: self.player.token_end,
         })?;
         self.ticket_due = due;

@@ -2,11 +2,18 @@
 //!
 //! Owns: their questions to the store. Does not: know who may ask (`api` does).
 
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
 use crate::protocol::id::{AccountKey, SessionId};
 
 use super::model::{Decided, Decision, Entry, Fenced, Order, Standing};
 use super::service::Service;
-use super::store::StoreError;
+use super::store::{NodeLease, StoreError};
+
+/// Most buckets that are asked for the nodes' leases: every node is in all of them.
+const ASKED: u16 = 8;
 
 impl Service {
     /// Gives an order about a session.
@@ -83,5 +90,33 @@ impl Service {
     /// [`StoreError::Unavailable`]: the store is away.
     pub async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError> {
         self.store.accounts(most).await
+    }
+
+    /// The nodes, each with its worst lease of the buckets that are asked: some, spread over all of them. A bucket that
+    /// does not answer is left out while others do.
+    ///
+    /// # Errors
+    /// [`StoreError`]: none answers.
+    pub async fn nodes(&self) -> Result<Vec<NodeLease>, StoreError> {
+        let buckets = self.store.buckets();
+        let asked = (0..buckets).step_by(usize::from(buckets.div_ceil(ASKED)));
+        let answers = join_all(asked.map(|bucket| self.store.leases(bucket))).await;
+        let mut worst = BTreeMap::<_, NodeLease>::new();
+        let mut answered = Err(StoreError::Unavailable);
+        for answer in answers {
+            match answer {
+                Ok(leases) => {
+                    answered = Ok(());
+                    for lease in leases {
+                        let known = worst.entry(lease.owner).or_insert(lease);
+                        known.age = known.age.max(lease.age);
+                        known.remaining = known.remaining.min(lease.remaining);
+                    }
+                }
+                Err(error) if answered.is_err() => answered = Err(error),
+                Err(_) => {}
+            }
+        }
+        answered.map(|()| worst.into_values().collect())
     }
 }

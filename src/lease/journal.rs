@@ -3,7 +3,7 @@
 //! Owns: what an entry says, and how readers take turns at a bucket's journal, which its twins in memory and in Redis
 //! answer alike.
 //! Does not: tell anybody (`webhooks` does), or record starts and ends (the steps of the store do, with the change itself).
-//! Called by: `webhooks`.
+//! Called by: `webhooks` and `ledger`, its two kinds of readers.
 
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ use super::store::StoreError;
 
 /// How long a reader's lease on a bucket's journal lives without renewal.
 pub const TURN_LEASE: Duration = Duration::from_secs(15);
+
+/// A reader that nobody reads for any more, such as a receiver that was taken out of the settings, holds nothing back
+/// after this time.
+pub const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +137,8 @@ pub struct Turn<'a> {
     pub error: Option<&'a str>,
     /// Whether it gives its lease up.
     pub leave: bool,
+    /// Whether starts and ends are dropped that every reader is done with.
+    pub trim: bool,
 }
 
 /// The answer to a turn.
@@ -164,6 +170,8 @@ pub struct Batch {
     pub missed: bool,
     /// Dead letters so far.
     pub dead: u64,
+    /// Starts and ends that the journal holds.
+    pub length: u64,
 }
 
 /// An entry with its place; no record is one of a kind that this version does not know.

@@ -21,7 +21,7 @@ use super::model::{
     Millis, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 use super::standings::Standings;
-use super::store::{Audited, Mailbox, Store, StoreError};
+use super::store::{Audited, Mailbox, NodeLease, Store, StoreError};
 
 /// So many locks; a step is microseconds.
 pub const BUCKETS: u16 = 32;
@@ -83,6 +83,25 @@ impl Memory {
             journal: Some(journal),
             ..self
         }
+    }
+
+    /// Every session that is under way.
+    #[must_use]
+    pub fn plays(&self) -> Vec<(AccountKey, Entry)> {
+        let mut found = Vec::new();
+        for bucket in 0..BUCKETS {
+            let bucket = self.lock(bucket);
+            for (key, account) in bucket.accounts() {
+                found.extend(account.entries().iter().map(|entry| (key.clone(), entry.clone())));
+            }
+        }
+        found
+    }
+
+    /// The store's time.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        self.now().now
     }
 
     fn now(&self) -> Step {
@@ -274,5 +293,13 @@ impl Store for Memory {
             found.extend(playing.take(most - found.len()).map(|(key, _)| key.clone()));
         }
         Ok(found)
+    }
+
+    async fn leases(&self, bucket: u16) -> Result<Vec<NodeLease>, StoreError> {
+        let (bucket, now) = (self.lock(bucket), self.now().now);
+        let leases = bucket.leases().iter();
+        Ok(leases
+            .map(|(owner, lease)| NodeLease::new(*owner, now, lease.renewed, lease.until))
+            .collect())
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Owns: the last facts and refusals of each bucket, where each reader stands, and dead letters.
 //! Does not: need leases: one process reads.
-//! Called by: the memory store, which adds facts, and `webhooks`.
+//! Called by: the memory store, which adds facts, and the readers: `webhooks` and `ledger`. What the ledger has not taken
+//! when the process ends is in the diary (`diary`).
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use crate::protocol::id::AccountKey;
 
 use super::account::Fact;
+use super::diary::Diary;
 use super::journal::{
     Batch, Cursor, DeadLetter, Entry, Happened, Journal, Play, Record, Report, Standing, Turn, Turned,
 };
@@ -27,7 +29,11 @@ pub struct MemoryJournal {
     buckets: Vec<Mutex<Shelf>>,
     /// Facts kept in a bucket.
     facts: usize,
+    /// This reader's are kept beyond that, up to so many.
+    patient: Option<(&'static str, usize)>,
     kept: Kept,
+    /// Where facts are written down, too.
+    diary: OnceLock<Diary>,
 }
 
 #[derive(Debug, Default)]
@@ -58,8 +64,37 @@ impl MemoryJournal {
         Self {
             buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
             facts: usize::try_from(facts).unwrap_or(usize::MAX),
+            patient: None,
             kept,
+            diary: OnceLock::new(),
         }
+    }
+
+    /// The same, with up to `most` facts of a bucket for a reader that may be long about them.
+    #[must_use]
+    pub fn patient_with(self, reader: &'static str, most: u32) -> Self {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Self {
+            patient: Some((reader, most)),
+            ..self
+        }
+    }
+
+    /// From now on facts are written down, too. Once only.
+    pub fn tell(&self, diary: Diary) {
+        let _ = self.diary.set(diary);
+    }
+
+    /// Ends that this reader is not done with.
+    pub(super) fn ends_before(&self, reader: &str) -> Vec<Record> {
+        let mut found = Vec::new();
+        for bucket in 0..BUCKETS {
+            let shelf = self.lock(bucket);
+            let place = shelf.readers.get(reader).map_or(0, |reader| reader.events);
+            let ends = after(&shelf.events, place).filter(|(_, record)| record.happened == Happened::Ended);
+            found.extend(ends.map(|(_, record)| record.clone()));
+        }
+        found
     }
 
     /// Adds what a step of the rules recorded, in the order of the steps.
@@ -72,10 +107,20 @@ impl MemoryJournal {
             let Shelf {
                 written,
                 events,
+                readers,
                 lost,
                 ..
             } = &mut *shelf;
-            push(events, written, &mut lost.0, self.facts, record(account, fact));
+            let record = record(account, fact);
+            if let Some(diary) = self.diary.get() {
+                diary.note(account, fact);
+            }
+            let most = self.patient.map_or(self.facts, |(reader, most)| {
+                let done = readers.get(reader).map_or(0, |reader| reader.events);
+                let waits = events.front().is_some_and(|(place, _)| *place > done);
+                if waits { most.max(self.facts) } else { self.facts }
+            });
+            push(events, written, &mut lost.0, most, record);
         }
     }
 
@@ -86,9 +131,8 @@ impl MemoryJournal {
 }
 
 fn push(list: &mut VecDeque<(u64, Record)>, written: &mut u64, lost: &mut u64, most: usize, record: Record) {
-    if list.len() >= most
-        && let Some((place, _)) = list.pop_front()
-    {
+    while list.len() >= most {
+        let Some((place, _)) = list.pop_front() else { break };
         *lost = place;
     }
     *written += 1;
@@ -96,7 +140,8 @@ fn push(list: &mut VecDeque<(u64, Record)>, written: &mut u64, lost: &mut u64, m
     list.push_back((*written, Record { id, ..record }));
 }
 
-fn record(account: &AccountKey, fact: &Fact) -> Record {
+/// What a fact says.
+pub(super) fn record(account: &AccountKey, fact: &Fact) -> Record {
     let (happened, entry, at, code): (_, &model::Entry, _, _) = match fact {
         Fact::Started(entry) => (Happened::Started, entry, entry.started_at, None),
         Fact::Ended { entry, code, at } => (Happened::Ended, entry, *at, Some(code.name().to_owned())),
@@ -175,6 +220,12 @@ impl Journal for MemoryJournal {
                 reader.dead += 1;
             }
         }
+        if turn.trim {
+            let done = readers.values().map(|reader| reader.events).min().unwrap_or(0);
+            let done = events.partition_point(|(place, _)| *place <= done);
+            events.drain(..done);
+        }
+        let reader = readers.entry(turn.receiver.to_owned()).or_default();
         reader.error = turn.error.map(|error| (now(), error.to_owned()));
         let oldest = |reads: bool, list, place| {
             let next = after(list, place).next();
@@ -198,6 +249,7 @@ impl Journal for MemoryJournal {
             lag,
             missed: turn.events && lost.0 > reader.events || turn.refusals && lost.1 > reader.refusals,
             dead: reader.dead,
+            length: u64::try_from(events.len()).unwrap_or(u64::MAX),
             events: reads(turn.events, events, reader.events),
             refusals: reads(turn.refusals, refusals, reader.refusals),
         }))

@@ -10,6 +10,7 @@ pub mod blocked;
 pub mod bucket;
 mod change;
 mod clock;
+pub mod diary;
 mod ended;
 pub mod group;
 mod heartbeats;

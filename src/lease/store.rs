@@ -7,7 +7,7 @@ use crate::protocol::id::{AccountKey, OwnerId, SessionId};
 
 use super::model::{
     Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Held, Holding,
-    NotNow, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
+    Millis, NotNow, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
 
 /// Why a store did not answer. It says nothing about slots: an error is never absence (rule 25).
@@ -37,6 +37,29 @@ pub struct Audited {
     pub generation: Generation,
     /// What became of each session, in the order of the question.
     pub verdicts: Vec<Held>,
+}
+
+/// A node's lease in a bucket, by the store's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeLease {
+    /// The node.
+    pub owner: OwnerId,
+    /// How long ago it renewed.
+    pub age: Millis,
+    /// How long the lease still lives; 0: it is over, and what is held under it is not purged yet.
+    pub remaining: Millis,
+}
+
+impl NodeLease {
+    /// A lease of `owner` that was renewed then and ends then.
+    #[must_use]
+    pub fn new(owner: OwnerId, now: Millis, renewed: Millis, until: Millis) -> Self {
+        Self {
+            owner,
+            age: now.saturating_sub(renewed),
+            remaining: until.saturating_sub(now),
+        }
+    }
 }
 
 /// The arbiter of slots. Every operation is atomic for its account, may be repeated, and takes its time from the
@@ -92,6 +115,8 @@ pub trait Store: Send + Sync + 'static {
     async fn lives(&self, account: &AccountKey, session: SessionId) -> Result<bool, StoreError>;
     /// The accounts that have entries, at most `most` of them, for operators.
     async fn accounts(&self, most: usize) -> Result<Vec<AccountKey>, StoreError>;
+    /// The nodes' leases in a bucket, for operators.
+    async fn leases(&self, bucket: u16) -> Result<Vec<NodeLease>, StoreError>;
 
     /// Waits for word that a bucket's data were lost and are being put together again. It may get lost.
     async fn alarm(&self) {

@@ -152,6 +152,11 @@ impl CounterFamily {
         self.0.with_label_values(&[value]).inc();
     }
 
+    /// Counts so many.
+    pub fn add(&self, value: &'static str, count: u64) {
+        self.0.with_label_values(&[value]).inc_by(count);
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn count(&self, value: &'static str) -> u64 {

@@ -177,6 +177,23 @@ metrics! {
     webhook_dead_letters: IntGauge = ();
     /// Refusals that this node could not keep for webhooks: too many at once, or the store was away.
     webhook_refusals_lost_total: IntCounter = ();
+    /// Plays by what became of them: written; repeated: there already; unfit: the database cannot hold it; missed: the journal
+    /// lost some before they were written (counted once for each time that it was noticed).
+    ledger_plays_total: CounterFamily = ("outcome", &["written", "repeated", "unfit", "missed"]);
+    /// How long the oldest start or end waits to be written to the database, of those that this node writes.
+    ledger_lag_seconds: Gauge = ();
+    /// Uploads by outcome: stored, refused (for what they are or how they came), failed (the store or the database).
+    media_uploads_total: CounterFamily = ("outcome", &["stored", "refused", "failed"]);
+    /// Bytes of files sent to viewers.
+    media_bytes_sent_total: IntCounter = ();
+    /// Responses with a file's bytes that are under way.
+    media_responses_open: IntGauge = ();
+    /// Responses that were stopped because their lease had ended.
+    media_responses_stopped_total: IntCounter = ();
+    /// Scans of files by verdict; `error`: the scanner did not judge.
+    media_scans_total: CounterFamily = ("verdict", &["clean", "infected", "error"]);
+    /// Accesses to files that could not be written down.
+    media_accesses_lost_total: IntCounter = ();
     /// Stored messages between viewers, by what they hold.
     messages_total: CounterFamily = ("kind", &["text", "image", "video"]);
     /// Room messages that a listener who does not keep up lost or that a whole node lost, by where, and words to other

@@ -135,6 +135,7 @@ impl Courier {
             done: bag.done.as_ref(),
             error: bag.error.as_deref(),
             leave,
+            trim: false,
         };
         let turned = self.journal.turn(self.bucket, &turn).await?;
         bag.done = None;

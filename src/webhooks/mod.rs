@@ -140,6 +140,7 @@ impl Webhooks {
                 done: None,
                 error: None,
                 leave: true,
+                trim: false,
             };
             let buckets = 0..self.journal.buckets();
             buckets.map(move |bucket| async move { self.journal.turn(bucket, &turn).await.is_ok() })

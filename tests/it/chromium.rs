@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -23,6 +25,8 @@ pub(crate) struct Chromium {
 pub(crate) struct Tab {
     socket: WebSocketStream<TcpStream>,
     calls: u64,
+    /// Addresses that the page asked for, as far as they were heard of.
+    requests: Vec<String>,
 }
 
 impl Chromium {
@@ -58,6 +62,11 @@ impl Chromium {
 
     /// Opens a page in a new tab.
     pub(crate) async fn open(&self, url: &str) -> Tab {
+        self.open_with(url, "").await
+    }
+
+    /// The same, with a script that runs before those of the page.
+    pub(crate) async fn open_with(&self, url: &str, script: &str) -> Tab {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let head = "PUT /json/new?about:blank HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
         let (_, _, body) = exchange(stream, head.as_bytes()).await;
@@ -65,7 +74,16 @@ impl Chromium {
         let address = target["webSocketDebuggerUrl"].as_str().unwrap();
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let (socket, _) = client_async(address, stream).await.unwrap();
-        let mut tab = Tab { socket, calls: 0 };
+        let mut tab = Tab {
+            socket,
+            calls: 0,
+            requests: Vec::new(),
+        };
+        for domain in ["Network.enable", "Page.enable"] {
+            tab.call(domain, json!({})).await;
+        }
+        let script = json!({"source": script});
+        tab.call("Page.addScriptToEvaluateOnNewDocument", script).await;
         tab.call("Page.navigate", json!({"url": url})).await;
         tab
     }
@@ -88,20 +106,70 @@ impl Tab {
                 continue;
             };
             let answer: Value = serde_json::from_str(&text).unwrap();
+            if answer["method"] == "Network.requestWillBeSent" {
+                let address = answer["params"]["request"]["url"].as_str().unwrap();
+                self.requests.push(address.to_owned());
+            }
             if answer["id"] == self.calls {
                 return answer["result"].clone();
             }
         }
     }
 
-    /// The value of an expression in the page.
+    /// The addresses that the page has asked for.
+    pub(crate) fn requests(&self) -> &[String] {
+        &self.requests
+    }
+
+    /// Presses a key, such as `Tab`, `Enter` or `Escape`.
+    pub(crate) async fn press(&mut self, key: &str) {
+        let code = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            "Escape" => 27,
+            _ => panic!("no code for {key}"),
+        };
+        // Enter activates what has the focus by its text.
+        let text = if key == "Enter" { "\r" } else { "" };
+        for kind in ["keyDown", "keyUp"] {
+            let event =
+                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text});
+            self.call("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    /// Types into what has the focus.
+    pub(crate) async fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({"text": text})).await;
+    }
+
+    /// Shows the page so many pixels wide, in this colour scheme (`light`, `dark`).
+    pub(crate) async fn look_like(&mut self, width: u32, scheme: &str) {
+        let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": features}))
+            .await;
+    }
+
+    /// A picture of the whole page, as PNG.
+    pub(crate) async fn picture(&mut self) -> Vec<u8> {
+        let answer = self
+            .call("Page.captureScreenshot", json!({"captureBeyondViewport": true}))
+            .await;
+        STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
+    }
+
+    /// The value of an expression in the page, or what it promises.
     pub(crate) async fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self
             .call(
                 "Runtime.evaluate",
-                json!({"expression": expression, "returnByValue": true}),
+                json!({"expression": expression, "returnByValue": true, "awaitPromise": true}),
             )
             .await;
+        let failed = &answer["exceptionDetails"];
+        assert!(failed.is_null(), "{expression}: {failed}");
         answer["result"]["value"].clone()
     }
 
@@ -109,7 +177,7 @@ impl Tab {
     pub(crate) async fn shows(&mut self, text: &str) {
         let start = Instant::now();
         loop {
-            let page = self.evaluate("document.body.innerText").await;
+            let page = self.evaluate("document.body?.innerText").await;
             if page.as_str().is_some_and(|page| page.contains(text)) {
                 return;
             }

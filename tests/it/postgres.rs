@@ -79,6 +79,49 @@ impl Postgres {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// The database as `pg_dump --format=custom` writes it.
+    pub(crate) fn dump(&self) -> Vec<u8> {
+        let output = Command::new("pg_dump")
+            .args([
+                "--format=custom",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                USER,
+                "usher",
+            ])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output.stdout
+    }
+
+    /// Restores such a dump into the empty database.
+    pub(crate) fn load(&self, dump: &[u8]) {
+        let file = self.dir.join("dump");
+        fs::write(&file, dump).unwrap();
+        let restored = Command::new("pg_restore")
+            .args([
+                "--dbname=usher",
+                "--clean",
+                "--if-exists",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                USER,
+            ])
+            .args(["-p", &self.port.to_string()])
+            .arg(file)
+            .status();
+        assert!(restored.unwrap().success());
+    }
+
     /// Ends the server at once, without a checkpoint, as a crash would (SIGQUIT ends the children too).
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

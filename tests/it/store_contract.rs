@@ -425,6 +425,7 @@ macro_rules! store_contract {
             leases::what_was_purged_is_not_resumed,
             leases::a_lease_begins_anew_only_after_it_ran_out,
             leases::a_renewal_tells_what_the_node_holds,
+            leases::the_nodes_leases_are_told,
             leases::a_renewal_tells_which_sessions_are_to_end,
         ] race: [
             races::two_hundred_starts_grant_exactly_the_limit,

@@ -11,5 +11,9 @@
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
 #[path = "../it/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/library.rs"]
+mod library;
 
 mod memory;
+mod upload;

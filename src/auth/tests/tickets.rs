@@ -22,6 +22,7 @@ fn ticket() -> Ticket {
         account: AccountKey::new("t1", "ann \"é\""),
         session: SessionId::from_bytes([7; 16]),
         content: "m/1 é".into(),
+        roles: vec!["mentor".to_owned()],
         expires_at: UNIX_EPOCH + Duration::from_secs(*NOW_S + 60),
     }
 }

@@ -372,6 +372,9 @@ pub(super) struct ListDone {
     pub(super) owned: Vec<(String, SessionText, u64)>,
     #[serde(default)]
     pub(super) accounts: Vec<String>,
+    /// Owner, end, last renewal.
+    #[serde(default)]
+    pub(super) leases: Vec<(Hex, Millis, Millis)>,
     #[serde(default)]
     pub(super) cursor: String,
 }

@@ -2,7 +2,9 @@
 //!
 //! Owns: the form of the script's questions and answers, and of an entry's fields.
 //! Does not: decide who reads (the script does) or what is told (`webhooks`).
-//! Called by: `webhooks`, as a [`Journal`].
+//! Called by: `webhooks` and `ledger`, as a [`Journal`].
+//!
+//! Over 400 lines: the form of every question beside that of its answer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::id::AccountKey;
 
 use super::super::journal::{
-    Batch, Cursor, DeadLetter, Done, Entry, Happened, Journal, Play, Record, Refusal, Report, Standing,
-    TURN_LEASE, Turn, Turned,
+    Batch, Cursor, DeadLetter, Done, Entry, FORGOTTEN, Happened, Journal, Play, Record, Refusal, Report,
+    Standing, TURN_LEASE, Turn, Turned,
 };
 use super::super::model::Millis;
 use super::super::store::StoreError;
@@ -55,6 +57,8 @@ struct TurnAsk<'a> {
     refusals: bool,
     most: u32,
     leave: bool,
+    trim: bool,
+    forgotten: u128,
     kept: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     done: Option<DoneAsk<'a>>,
@@ -98,6 +102,8 @@ struct TurnDone {
     #[serde(default)]
     lag: u64,
     dead: u64,
+    #[serde(default)]
+    length: u64,
     #[serde(default)]
     events: Vec<(String, Fields)>,
     #[serde(default)]
@@ -178,6 +184,8 @@ impl Journal for RedisJournal {
             refusals: turn.refusals,
             most: turn.most,
             leave: turn.leave,
+            trim: turn.trim,
+            forgotten: FORGOTTEN.as_millis(),
             kept: self.kept.dead_letters,
             done: turn.done.map(|it| DoneAsk {
                 fence: it.fence,
@@ -205,6 +213,7 @@ impl Journal for RedisJournal {
             lag: Duration::from_millis(done.lag),
             missed: done.missed,
             dead: done.dead,
+            length: done.length,
         }))
     }
 

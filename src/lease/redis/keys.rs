@@ -20,12 +20,12 @@
 //! | 12 | `..:expiries` | sorted set | when it ends -> `<session>/<account>` of entries without a socket |
 //! | 13 | `..:displacers` | hash | session -> `{"id":..,"name":..,"class":..}`: who took over the slot of an ended one without a socket; goes with its tombstone |
 //!
-//! What webhooks need is read and written by a script of its own, `webhooks.lua`, which is given 8 and these three:
+//! What webhooks and the ledger need is read and written by a script of its own, `webhooks.lua`, which is given 8 and these three:
 //!
 //! | | key | type | holds |
 //! |---|---|---|---|
 //! | 10 | `..:refusals` | stream | refused starts, a field for each value: `kind` (`refused`), `tenant`, `account`, `session`, `device`, `name`, `class`, `content`, `at`, `rule`, `used`, `limit` |
-//! | 11 | `..:webhooks` | hash | by receiver: lease, cursors, last error, dead letters counted (see the script) |
+//! | 11 | `..:webhooks` | hash | by reader (a receiver; `@ledger`): lease, cursors, last error, dead letters counted (see the script) |
 //! | 12 | `..:dead_letters` | stream | `receiver`, `id`, `reason`, `body` |
 //!
 //! And three channels of sharded pub/sub: `{usher:7}:v1:messages` (see room `messages`), `{usher:7}:v1:mail:<owner>`, on which a node hears what to look at again, and

@@ -258,6 +258,9 @@ pub(super) enum ListAsk<'a> {
         cursor: &'a str,
         most: u32,
     },
+    Leases {
+        leases: bool,
+    },
 }
 
 /// A holding in a question.

@@ -23,7 +23,7 @@ use super::super::model::{
     Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Held, Holding,
     Millis, Order, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
-use super::super::store::{Audited, Store, StoreError};
+use super::super::store::{Audited, NodeLease, Store, StoreError};
 use super::answer::{
     AcquireDone, AuditDone, BeatDone, DecideDone, FencedText, ListDone, NotNowText, RenewDone, Reply,
     ResumeDone, SwitchDone,
@@ -447,6 +447,15 @@ impl Store for RedisStore {
             }
         }
         Ok(found.into_iter().take(most).collect())
+    }
+
+    async fn leases(&self, bucket: u16) -> Result<Vec<NodeLease>, StoreError> {
+        let ask = ListAsk::Leases { leases: true };
+        let (now, done) = self.run::<ListDone>(&scripts::LIST, bucket, &ask).await?;
+        let leases = done.leases.into_iter();
+        Ok(leases
+            .map(|(owner, until, renewed)| NodeLease::new(OwnerId(owner.0), now, renewed, until))
+            .collect())
     }
 
     async fn alarm(&self) {

@@ -288,3 +288,25 @@ pub(super) async fn a_renewal_tells_which_sessions_are_to_end<B: Bench>(bench: B
     );
     assert_eq!(desk.renew().await.count, 1);
 }
+
+pub(super) async fn the_nodes_leases_are_told<B: Bench>(bench: B) {
+    let desk = Desk::open(&bench).await;
+    let beside = desk.beside(&bench).await;
+    let told = async |of: &Desk| {
+        let leases = desk.node.store.leases(desk.bucket()).await.unwrap();
+        leases.into_iter().find(|lease| lease.owner == of.node.owner)
+    };
+    desk.renew().await;
+    let fresh = told(&desk).await.unwrap();
+    // A second for a busy machine where the clock is a real one.
+    assert!(
+        fresh.age < 1_000 && fresh.remaining > LEASE_MS - 1_000,
+        "{fresh:?}"
+    );
+    bench.lapse(&beside.node).await;
+    let over = told(&beside).await.unwrap();
+    assert!(over.age >= LEASE_MS && over.remaining == 0, "{over:?}");
+    desk.renew().await;
+    assert_eq!(told(&beside).await, None, "it held nothing");
+    assert!(told(&desk).await.is_some());
+}

@@ -10,7 +10,7 @@ use usher::lease::model::{
     Acquire, Acquired, Beaten, Decided, Decision, Entry, Fence, Fenced, Generation, Heartbeat, Held, Holding,
     Millis, NotNow, Order, Progress, Renewed, Resume, Resumed, Standing, Switch, Switched,
 };
-use usher::lease::store::{Audited, Store, StoreError};
+use usher::lease::store::{Audited, NodeLease, Store, StoreError};
 use usher::protocol::close::EndCode;
 use usher::protocol::id::{AccountKey, OwnerId, SessionId};
 
@@ -358,5 +358,9 @@ impl Store for Twin {
         };
         assert_eq!(ours, expected);
         Ok(ours)
+    }
+
+    async fn leases(&self, bucket: u16) -> Result<Vec<NodeLease>, StoreError> {
+        self.store.leases(bucket).await
     }
 }

@@ -9,6 +9,7 @@
 --                             of the data, in the order of `<session>/<account>`, after this one when it is given
 --   {cursor, most}            {accounts, cursor} about so many tables of the bucket from this cursor of HSCAN on, those
 --                             with entries; a cursor of "0" begins, and again says that it was the end
+--   {leases}                  {leases: [[owner, end, last renewal]]} of the nodes in the bucket, also those that are over
 
 local marker = call('HMGET', MARKER, 'generation', 'buckets', 'server', 'opens')
 local wrong = wrong_buckets(marker[2])
@@ -62,6 +63,15 @@ elseif ask.owner then
     end
     touched = {}
     return answer({ owned = owned })
+elseif ask.leases then
+    local leases
+    local all = call('HGETALL', OWNERS)
+    for at = 1, #all, 2 do
+        local lease = read_lease(all[at + 1])
+        leases = leases or {}
+        leases[#leases + 1] = { all[at], lease.ends, lease.renewed }
+    end
+    return answer({ leases = leases })
 end
 local accounts_found
 local scan = call('HSCAN', ACCOUNTS, ask.cursor, 'COUNT', ask.most)

@@ -1,4 +1,4 @@
--- webhooks: one receiver's turn at what a bucket recorded: takes or renews its lease, moves its cursor, keeps dead
+-- webhooks: one reader's turn (a receiver of webhooks, or the ledger) at what a bucket recorded: takes or renews its lease, moves its cursor, keeps dead
 -- letters, and hands out what comes next. Also writes refusals, and reports. It needs none of the bucket's tables, and no
 -- head: what it changes is its own.
 --
@@ -8,18 +8,20 @@
 --   <name>/events, <name>/refusals   the last entry of each stream that is done with
 --   <name>/error      "<ms> <what went wrong last>"; absent while deliveries succeed
 --   <name>/dead       dead letters so far
+--   <name>/seen       when it last had or asked for its turn, ms
 -- ARGV[1], JSON, one of:
 --   {refused: [[field, value, ..]], most}   appends refusals; the stream keeps about `most`
 --   {report: [name], most}                  reads, and changes nothing
---   {receiver, owner, lease (ms), from_start, events, refusals (booleans: what it reads), most, leave,
+--   {receiver, owner, lease (ms), from_start, events, refusals (booleans: what it reads), most, leave, trim, forgotten (ms),
 --    done: {fence, events, refusals (cursors), dead: [[field, value, ..]]}, kept (dead letters), error}
 --      from_start: a receiver without a cursor begins with what the streams hold, else at their ends
 --      done: only under the lease's own fence, so that a node that lost it moves nothing; may be repeated
 --      leave: gives the lease up
+--      trim: drops events that every reader is done with; one that was not seen for so long (forgotten) is none any more
 -- Outcomes, JSON, with now (ms):
 --   {}                                       after refused
 --   {elsewhere: true, dead}                  another owner holds the lease
---   {fence, stale, missed, lag (ms), dead, cursor: {events, refusals}, events: [[id, [field, value, ..]]], refusals}
+--   {fence, stale, missed, lag (ms), dead, length (events in the stream), cursor: {events, refusals}, events: [[id, [field, value, ..]]], refusals}
 --      stale: `done` was of another fence and changed nothing
 --      missed: the stream was cut off behind the cursor: what was lost is not known
 --      lag: since the oldest entry that is not done with; 0 when there is none
@@ -75,6 +77,32 @@ if ask.report then
     return cjson.encode({ now = now, receivers = some(receivers), letters = some(letters) })
 end
 
+-- Whether one entry of a stream came before another.
+local function before(one, other)
+    local ms, number = string.match(one, '^(%d+)-(%d+)$')
+    local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+    ms, other_ms = tonumber(ms), tonumber(other_ms)
+    return ms < other_ms or ms == other_ms and tonumber(number) < tonumber(other_number)
+end
+
+-- Drops what all readers are done with, but for the last such entry: whoever finds it knows that nothing was lost.
+local function trim(forgotten)
+    local state, fields, least = {}, call('HGETALL', STATE), nil
+    for at = 1, #fields, 2 do
+        state[fields[at]] = fields[at + 1]
+    end
+    for field, cursor in pairs(state) do
+        local name = string.match(field, '^(.*)/events$')
+        local seen = name and tonumber(state[name .. '/seen'] or now)
+        if name and seen > now - forgotten and (not least or before(cursor, least)) then
+            least = cursor
+        end
+    end
+    if least and least ~= '0-0' then
+        call('XTRIM', EVENTS, 'MINID', least)
+    end
+end
+
 local own = ask.receiver .. '/'
 local state = call('HMGET', STATE, own .. 'lease', own .. 'events', own .. 'refusals', own .. 'dead')
 local owner, fence, ends = string.match(state[1] or '', '^(%x+) (%d+) (%d+)$')
@@ -82,12 +110,14 @@ local dead = tonumber(state[4] or 0)
 fence, ends = tonumber(fence or 0), tonumber(ends or 0)
 if owner ~= ask.owner then
     if ends > now then
+        call('HSET', STATE, own .. 'seen', string.format('%.0f', now))
         return cjson.encode({ now = now, elsewhere = true, dead = dead })
     end
     fence = fence + 1
 end
 ends = ask.leave and 0 or now + ask.lease
-call('HSET', STATE, own .. 'lease', string.format('%s %.0f %.0f', ask.owner, fence, ends))
+call('HSET', STATE, own .. 'lease', string.format('%s %.0f %.0f', ask.owner, fence, ends),
+    own .. 'seen', string.format('%.0f', now))
 
 local cursors = { events = state[2], refusals = state[3] }
 local streams = { events = EVENTS, refusals = REFUSALS }
@@ -109,6 +139,9 @@ if done and (done.events ~= cursors.events or done.refusals ~= cursors.refusals)
         call('XADD', DEAD, 'MAXLEN', '~', ask.kept, '*', unpack(letter))
         dead = call('HINCRBY', STATE, own .. 'dead', 1)
     end
+    if ask.trim then
+        trim(ask.forgotten)
+    end
 end
 if ask.error then
     call('HSET', STATE, own .. 'error', string.format('%.0f %s', now, ask.error))
@@ -116,7 +149,9 @@ else
     call('HDEL', STATE, own .. 'error')
 end
 
-local answer = { now = now, fence = fence, stale = stale, missed = false, lag = 0, dead = dead }
+local answer = {
+    now = now, fence = fence, stale = stale, missed = false, lag = 0, dead = dead, length = call('XLEN', EVENTS),
+}
 for name, stream in pairs(streams) do
     if ask[name] then
         local cursor = cursors[name]

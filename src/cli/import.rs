@@ -1,0 +1,216 @@
+//! `usher import`: files of history into the ledger, whether nodes run or not.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::auth::is_tenant;
+use crate::db::{Db, Migrations};
+use crate::ledger::calendar::Pattern;
+use crate::ledger::figures::Terms;
+use crate::ledger::import::{Counts, Format, ImportError, Kind, Place, Rejects, import};
+use crate::telemetry::Metrics;
+
+use super::{Failure, Settings, block_on};
+
+/// How often the progress is shown: on a terminal, and in a log.
+const PACE: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// What the file holds
+    #[arg(value_enum)]
+    kind: FileKind,
+    /// The file, with a header: users `user_id;product_type;fee;origin` (at will `currency`), plays
+    /// `date;user_id;region;track id;seconds`, tracks `track id;track name;label`. "-" reads stdin
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What stands between fields: one character, or "tab"
+    #[arg(long, default_value = ",", value_name = "CHARACTER", value_parser = separator)]
+    separator: u8,
+    /// Amounts are written 7,99
+    #[arg(long)]
+    decimal_comma: bool,
+    /// How dates are written
+    #[arg(long, default_value = "%Y-%m-%d", value_name = "FORMAT")]
+    date_format: Pattern,
+    /// Whose rows
+    #[arg(long, default_value = "main")]
+    tenant: String,
+    /// Where rows go that are not taken, with line and reason [default: FILE.rejects.csv]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FileKind {
+    Users,
+    Plays,
+    Tracks,
+}
+
+fn separator(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        _ if text == "tab" || text == "\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(*byte),
+        _ => Err("must be one character such as ; or \"tab\"".to_owned()),
+    }
+}
+
+pub(super) fn run(settings: &Settings, args: &ImportArgs) -> Result<(), Failure> {
+    let config = settings.load()?;
+    if !is_tenant(&args.tenant) {
+        return Err(Failure::Settings(format!(
+            "--tenant: {:?} is no name of a tenant",
+            args.tenant
+        )));
+    }
+    let terms = Terms::new(&config.ledger);
+    let format = Format {
+        separator: args.separator,
+        decimal_comma: args.decimal_comma,
+        dates: args.date_format.clone(),
+    };
+    let kind = match args.kind {
+        FileKind::Users => Kind::Users,
+        FileKind::Plays => Kind::Plays,
+        FileKind::Tracks => Kind::Tracks,
+    };
+    let (source, size) = open(&args.file)?;
+    let mut rejects = Rejects::to(rejects_file(args));
+    let done = block_on(async {
+        let db = ready(&config).await?;
+        let place = Place {
+            db: &db,
+            tenant: &args.tenant,
+            terms: &terms,
+            scratch: &config.data.dir,
+        };
+        let mut progress = Progress::new(size);
+        let mut watch = |bytes, counts: &Counts| progress.show(bytes, counts);
+        let done = import(place, kind, &format, source, &mut rejects, &mut watch).await;
+        progress.end();
+        db.close().await;
+        done.map_err(|error| match error {
+            ImportError::Form(problem) => Failure::Settings(format!("{}: {problem}", args.file.display())),
+            other => Failure::other(other),
+        })
+    })??;
+    for (line, reason) in rejects.shown() {
+        eprintln!("line {line}: {reason}");
+    }
+    if let Some(file) = rejects.file() {
+        eprintln!("{} rows were rejected: {}", rejects.count(), file.display());
+    }
+    let option = rejects.missing_option(done.read);
+    if let Some(option) = option {
+        eprintln!("every row was rejected: {option} seems to be missing");
+    }
+    print(args.json, &done);
+    Ok(())
+}
+
+fn print(json: bool, counts: &Counts) {
+    let Counts {
+        read,
+        taken,
+        already,
+        rejected,
+    } = counts;
+    if json {
+        let counts = json!({"read": read, "taken": taken, "already_there": already, "rejected": rejected});
+        println!("{counts}");
+    } else {
+        println!("read {read}\ntaken {taken}\nalready there {already}\nrejected {rejected}");
+    }
+}
+
+/// The database with its tables.
+pub(super) async fn ready(config: &crate::config::Config) -> Result<Db, Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let db = Db::open(&config.database, &config.data.dir, Migrations::all(), metrics);
+    let db = db.map_err(|error| Failure::Settings(error.to_string()))?;
+    db.prepare(config.database.migrate)
+        .await
+        .map_err(Failure::other)?;
+    Ok(db)
+}
+
+fn open(file: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
+    if file == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), None));
+    }
+    let named = |error: io::Error| Failure::Settings(format!("{}: {error}", file.display()));
+    let source = File::open(file).map_err(named)?;
+    let size = source.metadata().map_err(named)?.len();
+    Ok((Box::new(source), Some(size)))
+}
+
+fn rejects_file(args: &ImportArgs) -> PathBuf {
+    args.rejects.clone().unwrap_or_else(|| {
+        let mut name = args.file.clone().into_os_string();
+        if name == "-" {
+            name = "stdin".into();
+        }
+        name.push(".rejects.csv");
+        name.into()
+    })
+}
+
+/// How far an import is, on stderr.
+struct Progress {
+    size: Option<u64>,
+    terminal: bool,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new(size: Option<u64>) -> Self {
+        Self {
+            size,
+            terminal: io::stderr().is_terminal(),
+            shown: Instant::now(),
+        }
+    }
+
+    fn show(&mut self, bytes: u64, counts: &Counts) {
+        let [quick, calm] = PACE;
+        if self.shown.elapsed() < if self.terminal { quick } else { calm } {
+            return;
+        }
+        self.shown = Instant::now();
+        let read = self
+            .size
+            .filter(|size| *size > 0)
+            .map_or_else(String::new, |size| {
+                let percent = bytes.min(size) * 100 / size;
+                let filled = usize::try_from(percent / 5).unwrap_or_default();
+                format!("[{:<20}] {percent:3} % read, ", "#".repeat(filled))
+            });
+        let written = counts.taken + counts.already;
+        let line = format!(
+            "{read}{} rows, {written} written, {} rejected",
+            counts.read, counts.rejected
+        );
+        if self.terminal {
+            eprint!("\r{line:<79}");
+            let _ = io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn end(&self) {
+        if self.terminal {
+            eprint!("\r{:<79}\r", "");
+        }
+    }
+}

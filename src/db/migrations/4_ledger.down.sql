@@ -1,0 +1,5 @@
+DROP TABLE statements;
+DROP TABLE ledger_versions;
+DROP TABLE plays;
+DROP TABLE tracks;
+DROP TABLE subscribers;

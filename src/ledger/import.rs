@@ -1,0 +1,218 @@
+//! Files of history: users, plays and tracks, as other systems write them.
+//!
+//! Owns: the steps from a file to rows, and what came of each line. Does not: guess: separators, decimal commas and
+//! forms of dates are said by whoever imports.
+//! Called by: the command `import`, and the routes, on a thread that may block: files are read as the rows are written.
+
+mod inserts;
+mod plays;
+mod rejects;
+mod rows;
+mod spill;
+mod tracks;
+mod users;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::db::{Db, DbError};
+
+use super::calendar::Pattern;
+use super::figures::Terms;
+
+pub use rejects::{Reject, Rejects};
+use rows::{Header, Next, Rows};
+
+/// Rows in a transaction: short, so that others can write in between.
+const BATCH: usize = 4000;
+
+/// The longest wait of one transaction of an import.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest id of a user or track and longest name of a label, in bytes.
+const MAX_TEXT_BYTES: usize = 256;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `user_id;product_type;fee;origin`, at will `currency`.
+    Users,
+    /// `date;user_id;region;track id;seconds`
+    Plays,
+    /// `track id;track name;label`
+    Tracks,
+}
+
+/// How a file is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Between fields.
+    pub separator: u8,
+    /// `7,99` instead of `7.99`.
+    pub decimal_comma: bool,
+    /// The form of dates.
+    pub dates: Pattern,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self {
+            separator: b',',
+            decimal_comma: false,
+            dates: Pattern::iso(),
+        }
+    }
+}
+
+/// What came of the lines so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows read.
+    pub read: u64,
+    /// Rows that are new or changed something.
+    pub taken: u64,
+    /// Rows that changed nothing.
+    pub already: u64,
+    /// Rows that are not as they must be.
+    pub rejected: u64,
+}
+
+/// Why an import stopped. Rows that were taken stay: the same import can be run again.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file as a whole cannot be read as it was said.
+    #[error("{0}")]
+    Form(String),
+    /// Reading it, or writing what is kept meanwhile.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Where rows go, and on which terms.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The database.
+    pub db: &'a Db,
+    /// Whose rows.
+    pub tenant: &'a str,
+    /// Currencies and channels.
+    pub terms: &'a Terms,
+    /// A directory for what does not fit into memory.
+    pub scratch: &'a Path,
+}
+
+/// Reads `source` to its end. `watch` is told how far it is: bytes read, and the counts so far.
+///
+/// # Errors
+/// As [`ImportError`] says.
+pub async fn import(
+    place: Place<'_>,
+    kind: Kind,
+    format: &Format,
+    source: impl Read,
+    rejects: &mut Rejects,
+    watch: &mut dyn FnMut(u64, &Counts),
+) -> Result<Counts, ImportError> {
+    let mut rows = Rows::new(source, format.separator);
+    let header = Header::read(&mut rows)?;
+    let mut run = Run {
+        place,
+        format,
+        rows,
+        rejects,
+        watch,
+        counts: Counts::default(),
+    };
+    match kind {
+        Kind::Users => users::import(&mut run, &header).await?,
+        Kind::Plays => plays::import(&mut run, &header).await?,
+        Kind::Tracks => tracks::import(&mut run, &header).await?,
+    }
+    let counts = run.counts;
+    rejects.finish()?;
+    Ok(counts)
+}
+
+/// An import under way.
+struct Run<'a, R> {
+    place: Place<'a>,
+    format: &'a Format,
+    rows: Rows<R>,
+    rejects: &'a mut Rejects,
+    watch: &'a mut dyn FnMut(u64, &Counts),
+    counts: Counts,
+}
+
+impl<R: Read> Run<'_, R> {
+    /// The next row that can be read as `T`; the others are rejected.
+    fn next<T>(&mut self, parse: impl Fn(&Rows<R>) -> Result<T, Reject>) -> Result<Option<T>, ImportError> {
+        loop {
+            let parsed = match self.rows.next()? {
+                Next::End => return Ok(None),
+                Next::Row => parse(&self.rows),
+                Next::TooLong => Err(Reject::new("row", "is too long, or its quotes do not end")),
+            };
+            self.counts.read += 1;
+            if self.counts.read.is_multiple_of(BATCH as u64) {
+                (self.watch)(self.rows.bytes(), &self.counts);
+            }
+            match parsed {
+                Ok(row) => return Ok(Some(row)),
+                Err(reject) => {
+                    self.counts.rejected += 1;
+                    self.rejects.add(self.rows.line(), &reject, self.rows.fields())?;
+                }
+            }
+        }
+    }
+
+    /// The next rows by their key: of two with one key the later counts.
+    fn batch<T>(
+        &mut self,
+        parse: impl Fn(&Rows<R>) -> Result<(String, T), Reject>,
+    ) -> Result<BTreeMap<String, T>, ImportError> {
+        let mut batch = BTreeMap::new();
+        while batch.len() < BATCH {
+            let Some((key, row)) = self.next(&parse)? else {
+                break;
+            };
+            if batch.insert(key, row).is_some() {
+                self.counts.already += 1;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Counts rows that were written, of which so many changed something.
+    fn wrote(&mut self, rows: usize, changed: u64) {
+        self.counts.taken += changed;
+        self.counts.already += (rows as u64).saturating_sub(changed);
+        (self.watch)(self.rows.bytes(), &self.counts);
+    }
+}
+
+/// An id as it is: it means nothing to us.
+fn id(field: &'static str, bytes: &[u8]) -> Result<String, Reject> {
+    let id = text(field, bytes)?;
+    if id.is_empty() {
+        return Err(Reject::new(field, "is empty"));
+    }
+    Ok(id.to_owned())
+}
+
+/// A text that the database can hold.
+fn text<'t>(field: &'static str, bytes: &'t [u8]) -> Result<&'t str, Reject> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Reject::new(field, "is not UTF-8"))?;
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Reject::new(field, "is longer than 256 bytes"));
+    }
+    if text.contains('\0') {
+        return Err(Reject::new(field, "has a NUL character"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,104 @@
+//! The ledger: every second watched, and who is paid for it.
+//!
+//! Owns: plays, subscribers and tracks in SQL, the import of files, royalty reports and their frozen statements, and the
+//! routes `/v1/plays` and `/v1/reports`. Does not: decide who may play (`lease` does); what it learns of sessions are the
+//! facts of the store's journal (`scribe`).
+//! Called by: `app`, which starts it, and the commands `import` and `report`. What it promises: docs/ledger.md.
+
+mod cache;
+pub mod calendar;
+mod corrections;
+mod desk;
+mod exports;
+pub mod figures;
+pub mod import;
+mod inputs;
+mod insight;
+pub mod money;
+mod plays;
+mod positions;
+pub mod remembered;
+pub mod report;
+pub mod royalties;
+mod royalty_routes;
+pub mod scribe;
+mod sessions;
+mod sheet;
+mod statements;
+mod uploads;
+mod versions;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::lease::diary::Writer;
+use crate::lease::journal::Journal;
+use crate::lease::memory::Memory;
+use crate::lease::memory_journal::MemoryJournal;
+use crate::protocol::id::OwnerId;
+use crate::telemetry::Metrics;
+
+pub use desk::Desk;
+use scribe::{READER, Scribe};
+
+/// In the data directory of a node without Redis: what plays, and what ended and is in no row yet.
+const DIARY_FILE: &str = "plays.journal";
+
+/// The ledger of a node.
+pub struct Ledger {
+    scribe: Scribe,
+    diary: Option<Arc<Writer>>,
+}
+
+impl Ledger {
+    /// Prepares the ledger; `memory` is what a node without Redis keeps its sessions and their facts in.
+    ///
+    /// # Errors
+    /// The diary cannot be read or written.
+    pub fn open(
+        config: &Config,
+        db: Db,
+        journal: Arc<dyn Journal>,
+        memory: Option<(Arc<Memory>, Arc<MemoryJournal>)>,
+        owner: OwnerId,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let settings = &config.ledger;
+        let bound = if memory.is_some() {
+            settings.journal
+        } else {
+            config.redis.events
+        };
+        let diary = memory.map(|(store, facts)| {
+            let file = config.data.dir.join(DIARY_FILE);
+            Writer::start(file, settings.checkpoint, store, facts, READER).map(Arc::new)
+        });
+        Ok(Self {
+            scribe: Scribe::new(db, journal, owner, Arc::clone(metrics), &settings.region, bound),
+            diary: diary.transpose()?,
+        })
+    }
+
+    /// Begins to write plays into rows.
+    pub fn start(&self) {
+        self.scribe.start(self.diary.clone());
+    }
+
+    /// Writes what there is, as far as the database answers; the rest stays in the journal or the diary.
+    pub async fn stop(&self) {
+        self.scribe.stop().await;
+        if let Some(diary) = self.diary.clone() {
+            let _ = tokio::task::spawn_blocking(move || diary.close()).await;
+        }
+    }
+}
+
+/// A time of the database, which is milliseconds since the Unix epoch; one that no year has counts as the last that has one.
+fn time(ms: i64) -> String {
+    const LATEST_MS: i64 = 253_402_300_799_000;
+    let ms = u64::try_from(ms.clamp(0, LATEST_MS)).unwrap_or_default();
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
