@@ -28,6 +28,7 @@ export const ERRORS = Object.freeze({
   bad_message: "A message could not be read.",
   unknown_type: "The gateway does not know this type of message.",
   bad_state: "Not possible now.",
+  content_unknown: "The catalogue does not have this content. Tell the person; the old one plays on.",
   bad_token: "The fresh token was refused; the old one stays in force.",
   content_forbidden: "The token does not allow this content.",
   stream_limit_reached: "A rule has no place for this content.",

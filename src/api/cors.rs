@@ -22,12 +22,15 @@ const FOR_SERVERS: [&str; 2] = ["/v1/introspect", "/v1/tickets/check"];
 
 /// What a page may send beside what every page may.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, if-match, if-none-match, if-range, range, usher-resume",
+    "authorization, content-type, if-match, if-none-match, if-range, range, tus-resumable, upload-checksum, \
+     upload-length, upload-metadata, upload-offset, usher-resume, x-http-method-override",
 );
 
 /// What a page may read beside what every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-ranges, content-disposition, content-range, etag, location, retry-after, www-authenticate, x-request-id",
+    "accept-ranges, content-disposition, content-range, etag, location, retry-after, \
+     tus-checksum-algorithm, tus-extension, tus-max-size, tus-resumable, tus-version, upload-expires, upload-length, \
+     upload-metadata, upload-offset, usher-file, www-authenticate, x-request-id",
 );
 
 /// What a page may ask for. Which of them a route takes, the route says.

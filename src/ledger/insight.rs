@@ -314,7 +314,7 @@ pub(super) struct AudienceQuery {
     #[param(nullable = false, format = Date)]
     to: Option<String>,
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
@@ -498,7 +498,7 @@ pub(super) struct AnomaliesQuery {
     #[param(nullable = false, format = Date)]
     to: Option<String>,
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]

@@ -37,7 +37,7 @@ pub(super) struct Position {
 #[serde(deny_unknown_fields)]
 pub(super) struct PositionsQuery {
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]

@@ -328,7 +328,7 @@ pub(super) async fn statements(
 #[serde(deny_unknown_fields)]
 pub(super) struct StatementsQuery {
     /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, default = 1)]
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// How many are on a page.
     #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]

@@ -104,10 +104,7 @@ pub fn routes(media: &Arc<Media>) -> OpenApiRouter {
             routes!(tus::offset, tus::append, tus::terminate, tus::overridden)
                 .map(|upload| upload.options(tus::options)),
         )
-        .routes(
-            routes!(resource::show, resource::change, resource::remove)
-                .map(|file| file.patch(resource::change)),
-        )
+        .routes(routes!(resource::show, resource::change, resource::remove))
         .routes(routes!(delivery::stream))
         .routes(routes!(delivery::download))
         .routes(routes!(delivery::play))

@@ -44,7 +44,7 @@ pub(super) struct Asked {
     #[param(
         nullable = false,
         example = "nation,role",
-        pattern = "^(nation|company|language|role|category|month|kind)$"
+        pattern = "^((nation|company|language|role|category|month|kind)(,(nation|company|language|role|category|month|kind))?)?$"
     )]
     by: Option<String>,
     /// From this month on.

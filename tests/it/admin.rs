@@ -243,7 +243,7 @@ async fn sessions_are_listed_by_pages() {
         ("?limit=2&page=2", &expected[2..4]),
         ("?limit=2&page=3", &expected[4..]),
         ("?limit=2&page=4", &[]),
-        ("?page=4294967295&limit=100", &[]),
+        ("?page=1000000&limit=100", &[]),
         ("?account=b", &expected[2..4]),
         ("?tenant=other", &expected[4..]),
         ("?account=a&tenant=other", &expected[4..]),

@@ -14,7 +14,14 @@ use crate::harness::{Node, exchange};
 use crate::redis_servers::{Redis, free_port};
 use crate::stage::{Place, get, request};
 
-const NAMES: [&str; 5] = ["overview", "sessions", "nodes", "redis-and-ledger", "business"];
+const NAMES: [&str; 6] = [
+    "overview",
+    "sessions",
+    "nodes",
+    "redis-and-ledger",
+    "business",
+    "files",
+];
 
 fn file(path: &str) -> PathBuf {
     PathBuf::from(format!("{}/grafana/{path}", env!("CARGO_MANIFEST_DIR")))

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::harness::{Node, now, sign};
 
 /// Rows that need a proxy, a rush (`rates`), a leaving node or an identity provider that does not answer.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("404", "content_unknown"),
+    ("503", "catalogue_away"),
     ("429", "rate_limited"),
     ("503", "draining"),
     ("503", "unavailable"),
@@ -49,7 +51,7 @@ async fn refusals_come_in_the_documented_order() {
     let steps = [
         ("POST", "", absurd.as_str(), Value::Null),
         ("POST", "", foreign, Value::Null),
-        ("GET", "", foreign, Value::Null),
+        ("POST", "", "", Value::Null),
         ("GET", "", "", Value::Null),
         ("GET", "", &editor, Value::Null),
         ("GET", "", &bound, json!("content")),

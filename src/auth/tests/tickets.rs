@@ -86,7 +86,9 @@ fn a_ticket_is_what_it_says_to_somebody_elses_library() {
         let names: Vec<_> = payload.as_object().unwrap().keys().cloned().collect();
         assert_eq!(
             names,
-            ["aud", "content", "exp", "iat", "iss", "sid", "sub", "tenant"]
+            [
+                "aud", "content", "exp", "iat", "iss", "roles", "sid", "sub", "tenant"
+            ]
         );
         assert_eq!(verifier.verify_ticket(token.expose()), Ok(ticket()));
     }

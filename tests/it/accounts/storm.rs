@@ -86,7 +86,7 @@ async fn patient<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     let mut head = [0; 12];
-    let read = tokio::time::timeout(SOON * 12, stream.read_exact(&mut head)).await;
+    let read = tokio::time::timeout(SOON * 24, stream.read_exact(&mut head)).await;
     read.expect("an answer in time").unwrap();
     std::str::from_utf8(&head[9..]).unwrap().parse().unwrap()
 }
