@@ -54,6 +54,9 @@ use crate::webhooks::Webhooks;
 /// Connections that still answer a request when the sessions are gone get this long, within the drain's deadline.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
+/// A database that is a file may take this long until it can be opened.
+const FILE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why a node does not start or reload.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -442,7 +445,16 @@ async fn open_database(config: &Config, metrics: &Arc<Metrics>) -> Result<Option
         Arc::clone(metrics),
     );
     let db = db.map_err(|error| AppError::Settings(error.to_string()))?;
-    match db.prepare(config.database.migrate).await {
+    let mut prepared = db.prepare(config.database.migrate).await;
+    // A file is there; a busy disk, or another process that migrates it, may take longer than a request waits.
+    let patience = Instant::now() + FILE_PATIENCE;
+    while matches!(prepared, Err(MigrationError::Db(_)))
+        && !config.database.is_shared()
+        && Instant::now() < patience
+    {
+        prepared = db.prepare(config.database.migrate).await;
+    }
+    match prepared {
         Ok(()) => {}
         Err(MigrationError::Db(_)) if config.database.is_shared() => {
             tracing::warn!("the database does not answer: starting without it");

@@ -202,12 +202,13 @@ async fn nobody_learns_whether_an_email_is_known() {
         }
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    let median = |times: &mut Vec<Duration>| {
+    // The fastest of each: what else runs on the machine only adds.
+    let fastest = |times: &mut Vec<Duration>| {
         times.sort_unstable();
-        times[times.len() / 2].as_secs_f64()
+        times[0].as_secs_f64()
     };
-    let found = times.each_mut().map(median);
-    eprintln!("medians of a wrong password, an unknown e-mail, an unknown name: {found:?} s");
+    let found = times.each_mut().map(fastest);
+    eprintln!("fastest of a wrong password, an unknown e-mail, an unknown name: {found:?} s");
     for unknown in &found[1..] {
         let ratio = unknown / found[0];
         assert!((0.6..1.7).contains(&ratio), "{found:?}");
