@@ -256,6 +256,9 @@ pub(super) async fn overridden(
         Some(b"DELETE") => terminate(media, context, upload, request).await,
         Some(b"HEAD") => offset(media, context, upload, request).await,
         _ => {
+            // A stranger learns nothing first.
+            let (parts, _) = request.into_parts();
+            media.0.uploader(&context, &parts).await?;
             let (status, code) = (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
             Err(ApiError::new(status, code, "this path does not take this method"))
         }
