@@ -235,7 +235,7 @@ pub(super) async fn terminate(
     params(
         ("upload" = String, Path, description = "The upload's id"),
         ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
-        ("X-HTTP-Method-Override" = String, Header, description = "PATCH, DELETE or HEAD"),
+        ("X-HTTP-Method-Override" = String, Header, description = "What the request does", pattern = "^(PATCH|DELETE|HEAD)$"),
     ),
     responses(
         (status = 204, description = "As the method says"),
