@@ -1,7 +1,7 @@
 //! What a report rests on, added up by the database, and divided by the models.
 //!
 //! Owns: the sums of plays and fees. Does not: write a report (`report` does) or store anything.
-//! Called by: `report`. Labels come from [`LABELS`] alone.
+//! Called by: `report`. Labels come from `LABELS` alone.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Files: upload, delivery to those who hold a lease, and who used what.
 //!
 //! Owns: the tables of step `media`, the objects with the bytes, `/v1/files` and `/v1/media`. Does not: judge leases
-//! (`lease` does) or know contents (`catalogue` does). Called by: `app`, which merges [`routes`] and runs [`Media::keep`].
+//! (`lease` does) or know contents (`catalogue` does). Called by: `app`, which merges [`routes()`] and runs [`Media::keep`].
 //!
 //! # From a form to a player
 //!

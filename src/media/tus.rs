@@ -235,7 +235,7 @@ pub(super) async fn terminate(
     params(
         ("upload" = String, Path, description = "The upload's id"),
         ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
-        ("X-HTTP-Method-Override" = String, Header, description = "PATCH, DELETE or HEAD"),
+        ("X-HTTP-Method-Override" = String, Header, description = "What the request does", pattern = "^(PATCH|DELETE|HEAD)$"),
     ),
     responses(
         (status = 204, description = "As the method says"),
@@ -256,6 +256,9 @@ pub(super) async fn overridden(
         Some(b"DELETE") => terminate(media, context, upload, request).await,
         Some(b"HEAD") => offset(media, context, upload, request).await,
         _ => {
+            // A stranger learns nothing first.
+            let (parts, _) = request.into_parts();
+            media.0.uploader(&context, &parts).await?;
             let (status, code) = (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
             Err(ApiError::new(status, code, "this path does not take this method"))
         }

@@ -20,9 +20,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::stream::Handover;
 
@@ -36,6 +36,10 @@ const HEADERS: usize = 256;
 
 /// A connection that has served a request may be idle, or slow with its next head, for this long.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// A peer that still sends when its answer has been given is heard out for at most this long. To close at once would
+/// reset the connection, which takes the answer from the peer's hands (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 100;
@@ -111,18 +115,30 @@ where
             },
         }
     };
-    served.ok()?;
     let then = promise.lock().unwrap_or_else(PoisonError::into_inner).take();
     let parts = connection.into_parts();
-    let mut io = parts.io.into_inner();
+    let io = parts.io.into_inner();
     match then {
-        Some(then) => Some((io, parts.read_buf, then)),
-        None => {
-            // `close_notify`; nobody is left to hear of a failure.
-            let _ = tokio::io::AsyncWriteExt::shutdown(&mut io).await;
+        Some(then) if served.is_ok() => Some((io, parts.read_buf, then)),
+        _ => {
+            let stopping = *stop.borrow();
+            close(io, !stopping).await;
             None
         }
     }
+}
+
+/// Says that no more comes, with TLS's `close_notify`, and may hear the peer out.
+async fn close(mut io: impl AsyncRead + AsyncWrite + Unpin, linger: bool) {
+    let closed = async {
+        io.shutdown().await?;
+        if linger {
+            tokio::io::copy(&mut io, &mut tokio::io::sink()).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    // Nobody is left to hear of a failure.
+    let _ = timeout(LINGER, closed).await;
 }
 
 /// Serves HTTP/2, under the same rules.

@@ -554,3 +554,37 @@ async fn pipelined_requests_are_answered_in_order() {
         body.len().to_string()
     );
 }
+
+/// Whoever is refused before the body is read gets to read why, and is heard out for a while only.
+#[tokio::test]
+async fn a_refusal_reaches_who_is_still_sending() {
+    let node = Node::start().await;
+    let mut stream = node.connect().await;
+    let length = (16 << 20).to_string();
+    let text = request(
+        "POST",
+        "/v1/files",
+        &[
+            ("Content-Length", &length),
+            ("Content-Type", "multipart/form-data; boundary=x"),
+        ],
+    );
+    stream.write_all(text.as_bytes()).await.unwrap();
+    // The answer is on its way before the rest is sent.
+    let refused = async {
+        let chunk = vec![0; 1 << 20];
+        for _ in 0..16 {
+            stream.write_all(&chunk).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        answer(&mut stream).await.refusal()
+    };
+    let refused = tokio::time::timeout(SOON, refused).await.unwrap();
+    assert_eq!(
+        refused,
+        (StatusCode::UNAUTHORIZED.as_u16(), "unauthorized".to_owned(), None)
+    );
+    // The node hears nothing more after that, and keeps nothing.
+    node.metric_becomes("usher_connections_open", 1.0).await;
+    node.metric_becomes("usher_connections_open", 0.0).await;
+}

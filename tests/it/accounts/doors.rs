@@ -180,39 +180,41 @@ async fn nobody_learns_whether_an_email_is_known() {
     let node = &stage.node;
     sign_up(node, "known@example.com").await;
     let mut stream = node.connect().await;
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    let mut fastest = [f64::MAX; 3];
     let mut answers = Vec::new();
-    for round in 0..15 {
+    // The fastest of each: what else runs on the machine only adds, and hides a difference in no round.
+    let equal = |fastest: &[f64; 3]| {
+        let ratio = |unknown: &f64| unknown / fastest[0];
+        fastest[1..]
+            .iter()
+            .all(|unknown| (0.6..1.7).contains(&ratio(unknown)))
+    };
+    let mut rounds = 0;
+    while rounds < 15 || rounds < 100 && !equal(&fastest) {
         let names = ["known@example.com", "unknown@example.com", "unknown-name"];
-        for (times, name) in times.iter_mut().zip(names) {
+        for (fastest, name) in fastest.iter_mut().zip(names) {
             let auth = basic(name, "not the password");
             let headers = [("Authorization", auth.as_str()), ("Content-Length", "0")];
             let text = crate::stage::request("POST", "/v1/auth", &headers);
             let begun = Instant::now();
             let answer = crate::stage::ask(&mut stream, &text).await;
-            times.push(begun.elapsed());
+            *fastest = begun.elapsed().as_secs_f64().min(*fastest);
             assert_eq!(answer.refusal(), (401, "unauthorized".to_owned(), None));
             let mut error = answer.error();
             error["request_id"] = NONE;
             let challenge = answer.header("www-authenticate").unwrap().to_owned();
             assert!(challenge.starts_with("Basic "));
-            if round == 0 {
+            if rounds == 0 {
                 answers.push((error, challenge, answer.body.len()));
             }
         }
+        rounds += 1;
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    // The fastest of each: what else runs on the machine only adds.
-    let fastest = |times: &mut Vec<Duration>| {
-        times.sort_unstable();
-        times[0].as_secs_f64()
-    };
-    let found = times.each_mut().map(fastest);
-    eprintln!("fastest of a wrong password, an unknown e-mail, an unknown name: {found:?} s");
-    for unknown in &found[1..] {
-        let ratio = unknown / found[0];
-        assert!((0.6..1.7).contains(&ratio), "{found:?}");
-    }
+    eprintln!(
+        "fastest of a wrong password, an unknown e-mail, an unknown name: {fastest:?} s, {rounds} rounds"
+    );
+    assert!(equal(&fastest), "{fastest:?}");
     // A scheme that is not Basic, and a header that cannot be read.
     for auth in ["", "Bearer x", "Basic", "Basic !!!", "Basic eA=="] {
         let answer = call(node, "POST", "/v1/auth", auth, &NONE).await;
