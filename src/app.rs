@@ -38,7 +38,7 @@ use crate::lease::service::Service;
 use crate::lease::shelf::Shelf;
 use crate::lease::store::StoreError;
 use crate::ledger::{self, Desk, Ledger};
-use crate::media::{self, Media};
+use crate::media::{self, Media, Showing};
 use crate::messages::{self, Messages};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
@@ -187,7 +187,8 @@ impl Node {
         let accounts = config.modules.accounts;
         let others = remembering(&config, &api);
         let accounts = accounts.then(|| Arc::new(Accounts::new(&api, &config.accounts, others)));
-        let media = open_media(&config, &api)?;
+        let showing = messages.clone().map(|messages| messages as Arc<dyn Showing>);
+        let media = open_media(&config, &api, showing)?;
         let players = bind("listen.players", config.listen.players)?;
         let admin = bind("listen.admin", config.listen.admin)?;
         let mut node = Self {
@@ -402,6 +403,9 @@ fn remembering(config: &Config, api: &Api) -> Vec<Arc<dyn Remembered>> {
     if let Some(db) = api.db.clone().filter(|_| config.modules.ledger) {
         rooms.push(Arc::new(ledger::remembered::Memory::new(db)));
     }
+    if let Some(db) = api.db.clone().filter(|_| config.modules.messages) {
+        rooms.push(Arc::new(messages::remembered::Memory::new(db)));
+    }
     rooms
 }
 
@@ -465,11 +469,15 @@ async fn open_database(config: &Config, metrics: &Arc<Metrics>) -> Result<Option
 }
 
 /// The room of files, if it is switched on.
-fn open_media(config: &Config, api: &Arc<Api>) -> Result<Option<Arc<Media>>, AppError> {
+fn open_media(
+    config: &Config,
+    api: &Arc<Api>,
+    showing: Option<Arc<dyn Showing>>,
+) -> Result<Option<Arc<Media>>, AppError> {
     if !config.modules.media {
         return Ok(None);
     }
-    let media = Media::open(api, &config.media, &config.data.dir);
+    let media = Media::open(api, &config.media, &config.data.dir, showing);
     media.map(Some).map_err(failed("media"))
 }
 

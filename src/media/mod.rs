@@ -54,6 +54,8 @@ use quota::Quota;
 use store::Store;
 use visits::Visits;
 
+pub use viewer::Showing;
+
 /// What the routes of files work with.
 pub struct Media {
     api: Arc<Api>,
@@ -65,14 +67,23 @@ pub struct Media {
     scanner: Notify,
     /// Uploads that go on when their connection is gone, to tidy up.
     tasks: TaskTracker,
+    /// Who else may fetch a file; none: nobody.
+    showing: Option<Arc<dyn Showing>>,
 }
 
 impl Media {
     /// The room of a node. Makes the directory of the files when it is missing.
     ///
+    /// `showing` may show files to people who could not fetch them else.
+    ///
     /// # Errors
     /// What is wrong with the settings or the directory, for people.
-    pub fn open(api: &Arc<Api>, settings: &config::Media, data_dir: &Path) -> Result<Arc<Self>, String> {
+    pub fn open(
+        api: &Arc<Api>,
+        settings: &config::Media,
+        data_dir: &Path,
+        showing: Option<Arc<dyn Showing>>,
+    ) -> Result<Arc<Self>, String> {
         Ok(Arc::new(Self {
             api: Arc::clone(api),
             settings: settings.clone(),
@@ -81,6 +92,7 @@ impl Media {
             visits: Visits::new(settings.statistics.idle, Arc::clone(&api.metrics)),
             scanner: Notify::new(),
             tasks: TaskTracker::new(),
+            showing,
         }))
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::extract::Query;
 use http::request::Parts;
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
 use crate::auth::{Claims, Rejected, Scope, Scopes, Ticket, from_request};
-use crate::db::Db;
+use crate::db::{Db, DbError};
 
 use super::Media;
 use super::file::{File, State};
@@ -34,6 +35,16 @@ pub(super) struct Person {
     /// Its roles.
     pub(super) roles: Vec<String>,
     scopes: Scopes,
+}
+
+/// A room above that shows files to people: whoever is shown a file by its owner may fetch it.
+#[async_trait]
+pub trait Showing: Send + Sync + 'static {
+    /// Whether `owner` shows a file of this tenant to this account now.
+    ///
+    /// # Errors
+    /// As [`DbError`] says.
+    async fn shows(&self, tenant: &str, owner: &str, account: &str, file: &str) -> Result<bool, DbError>;
 }
 
 /// Whoever wants bytes.
@@ -215,6 +226,7 @@ impl Media {
         let file = files::find(db, viewer.tenant(), id).await?.ok_or_else(no_file)?;
         match viewer {
             Viewer::Person(person) if person.owns(&file) => {}
+            Viewer::Person(person) if self.is_shown(person, &file).await? => {}
             Viewer::Person(person) if person.sees(&file) => {
                 let message = "the bytes of a file need the ticket of a lease";
                 return Err(ApiError::forbidden("ticket_required", message));
@@ -233,6 +245,14 @@ impl Media {
                 "the file is not checked yet; come again",
             )),
         }
+    }
+
+    async fn is_shown(&self, person: &Person, file: &File) -> Result<bool, ApiError> {
+        let Some(showing) = &self.showing else {
+            return Ok(false);
+        };
+        let shown = showing.shows(&person.tenant, &file.owner, &person.account, &file.id);
+        Ok(shown.await?)
     }
 
     async fn admit(&self, db: &Db, ticket: &Ticket, file: &File) -> Result<(), ApiError> {

@@ -10,6 +10,7 @@ mod delivery;
 mod desk;
 mod inbox;
 mod operators;
+pub mod remembered;
 pub mod retention;
 mod rooms;
 mod routes;
@@ -22,6 +23,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
 use serde::Serializer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -33,6 +35,7 @@ use crate::db::{Db, DbError};
 use crate::gateway::exchange::{Busy, Exchange, Question, Speaker};
 use crate::gateway::registry::Registry;
 use crate::gateway::seat::Seat;
+use crate::media::Showing;
 use crate::net::limits::Pacer;
 use crate::protocol::id::{AccountKey, OwnerId};
 use crate::protocol::message::{Draft, room};
@@ -218,6 +221,13 @@ impl Exchange for Messages {
 
     fn read_on(&self, account: &AccountKey, seat: &Arc<Seat>) {
         self.delivery.read_to(account, seat, 0);
+    }
+}
+
+#[async_trait]
+impl Showing for Messages {
+    async fn shows(&self, tenant: &str, owner: &str, account: &str, file: &str) -> Result<bool, DbError> {
+        self.store.shows_file(tenant, owner, account, file).await
     }
 }
 

@@ -93,13 +93,20 @@ impl Store {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Whether a message that stands shows this file to this account: then it may be fetched.
+    /// Whether a message of `from` that stands shows this file to this account.
     ///
     /// # Errors
     /// As [`DbError`] says.
-    pub async fn shows_file(&self, tenant: &str, account: &str, file: &str) -> Result<bool, DbError> {
+    pub async fn shows_file(
+        &self,
+        tenant: &str,
+        from: &str,
+        account: &str,
+        file: &str,
+    ) -> Result<bool, DbError> {
         let mut sql = Sql::new("SELECT id FROM messages WHERE tenant = ");
         sql.bind(tenant).push(" AND file_id = ").bind(file);
+        sql.push(" AND sender = ").bind(from);
         sql.push(" AND recipient = ").bind(account);
         sql.push(" AND removed_at IS NULL LIMIT 1");
         Ok(self.db.fetch_optional(sql.query()).await?.is_some())

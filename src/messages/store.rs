@@ -305,7 +305,7 @@ pub(super) fn signed(id: u64) -> i64 {
     i64::try_from(id.min(ID_END)).unwrap_or(i64::MAX)
 }
 
-const SELECT: &str = "SELECT id, sender, recipient, content, sent_at FROM messages WHERE ";
+pub(super) const SELECT: &str = "SELECT id, sender, recipient, content, sent_at FROM messages WHERE ";
 
 struct Mailbox {
     name: String,
@@ -375,7 +375,7 @@ pub(super) fn id_of(row: &AnyRow, column: usize) -> Result<u64, DbError> {
     Ok(row.try_get::<i64, _>(column)?.unsigned_abs())
 }
 
-fn read(rows: &[AnyRow]) -> Result<Vec<Message>, DbError> {
+pub(super) fn read(rows: &[AnyRow]) -> Result<Vec<Message>, DbError> {
     let message = |row: &AnyRow| {
         Ok(Message {
             id: id_of(row, 0)?,

@@ -14,13 +14,14 @@ use crate::harness::{Node, exchange};
 use crate::redis_servers::{Redis, free_port};
 use crate::stage::{Place, get, request};
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "overview",
     "sessions",
     "nodes",
     "redis-and-ledger",
     "business",
     "files",
+    "messages",
 ];
 
 fn file(path: &str) -> PathBuf {

@@ -6,7 +6,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::accounts::{Stage, sign_in, sign_up};
 use crate::harness::{Node, SOON, now, sign, token};
+use crate::library::{get, mp4, upload};
 use crate::postgres::Postgres;
 use crate::redis_servers::until;
 use crate::stage::{Answer, answer};
@@ -576,4 +578,63 @@ async fn redis_without_a_shared_database_needs_one() {
         .say(json!({"type": "message", "to": "bob", "content": {"type": "text", "text": "x"}}))
         .await;
     assert_eq!(player.next_of("error").await["code"], "bad_state");
+}
+
+/// A file that its owner sends may be fetched by who got it; and what a person said leaves with the person.
+async fn what_is_sent_and_who_leaves(stage: &Stage) {
+    let node = &stage.node;
+    let mut ids = Vec::new();
+    let mut callers = Vec::new();
+    for name in ["ann", "bob", "cy"] {
+        let email = format!("{name}@example.com");
+        ids.push(sign_up(node, &email).await);
+        let token = sign_in(node, &email, &Value::Null).await["token"].clone();
+        callers.push(Caller::with(node, token.as_str().unwrap().to_owned()).await);
+    }
+    let [ann, bob, cy] = &mut callers[..] else {
+        unreachable!()
+    };
+    let file = upload(node, &ann.token, &[], "video/mp4", &mp4(3000)).await;
+    let url = format!("/v1/media/{}", file["id"].as_str().unwrap());
+    let fetch = async |caller: &Caller| get(node, &url, &caller.token, &[]).await.status;
+    assert_eq!((fetch(ann).await, fetch(bob).await), (200, 403));
+    let film = |to: &str| json!({"recipient": to, "content": {"type": "video", "url": url, "source": "file"}});
+    // Who is not the owner passes nothing on.
+    let told = cy.ask("POST", "/v1/messages", Some(&film(&ids[1]))).await;
+    assert_eq!((told.status, fetch(bob).await), (StatusCode::CREATED, 403));
+    let told = ann.ask("POST", "/v1/messages", Some(&film(&ids[1]))).await;
+    assert_eq!(told.status, StatusCode::CREATED, "{told:?}");
+    assert_eq!((fetch(bob).await, fetch(cy).await), (200, 403));
+    // A message that is taken back shows nothing any more.
+    let path = format!("/v1/messages/{}?with={}", told.json()["id"], ids[1]);
+    assert_eq!(ann.ask("DELETE", &path, None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(fetch(bob).await, 403);
+
+    ann.say(&ids[1], "to bob").await;
+    bob.say(&ids[0], "to ann").await;
+    let block = format!("/v1/messages/blocks/{}", ids[2]);
+    assert_eq!(bob.ask("PUT", &block, None).await.status, StatusCode::NO_CONTENT);
+    let export = bob.ask("GET", "/v1/users/me/export", None).await.json();
+    let kept = &export["messages"];
+    let text = |side: &str, at: usize| kept[side][at]["content"]["text"].clone();
+    assert_eq!((text("sent", 0), text("received", 0)), (json!("to ann"), json!("to bob")));
+    assert_eq!(kept["blocked"], json!([ids[2]]));
+    assert_eq!(ann.ask("DELETE", "/v1/users/me", None).await.status, StatusCode::NO_CONTENT);
+    let export = bob.ask("GET", "/v1/users/me/export", None).await;
+    assert!(export.body.contains("to ann") && !export.body.contains("to bob"), "{export:?}");
+    let listed = bob.ask("GET", "/v1/messages/conversations", None).await.json();
+    assert!(!listed.to_string().contains(&ids[0]), "{listed}");
+}
+
+/// Viewers may upload.
+const UPLOADS: &str = "[media]\nviewers_upload = true\n";
+
+#[tokio::test]
+async fn what_is_sent_and_who_leaves_on_sqlite() {
+    what_is_sent_and_who_leaves(&Stage::sqlite(UPLOADS).await).await;
+}
+
+#[tokio::test]
+async fn what_is_sent_and_who_leaves_on_postgresql() {
+    what_is_sent_and_who_leaves(&Stage::postgres(UPLOADS).await).await;
 }

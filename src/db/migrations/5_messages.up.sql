@@ -42,6 +42,7 @@ CREATE TABLE conversations (
     PRIMARY KEY (tenant, account, peer)
 );
 CREATE INDEX conversations_last ON conversations (tenant, account, last_id);
+CREATE INDEX conversations_peer ON conversations (tenant, peer);
 CREATE TABLE message_blocks (
     tenant TEXT NOT NULL,
     account TEXT NOT NULL,
