@@ -101,8 +101,8 @@ async fn who_does_not_come_back_from_a_drain_frees_the_slot_with_the_lease() {
 #[tokio::test]
 async fn a_node_that_fails_readiness_still_takes_players_for_the_drains_delay() {
     let mut node = Node::with("[drain]\ndelay = \"2s\"\nwindow = \"1s\"").await;
-    node.signal("-TERM");
     let left = Instant::now();
+    node.signal("-TERM");
     node.logs(&["draining"]).await;
     assert_eq!(node.admin_get("/readyz", None).await.0, 503);
     let mut late = node.watch("late", "content=m&device=d").await;
