@@ -50,7 +50,7 @@ struct Parameters {
     #[param(nullable = false)]
     resume: Option<String>,
     /// Messages after this id are sent again.
-    #[param(nullable = false, minimum = 0)]
+    #[param(nullable = false, minimum = 0, maximum = 9007199254740991_u64)]
     since: Option<u64>,
 }
 

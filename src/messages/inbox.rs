@@ -14,6 +14,7 @@ use crate::api::observe::{Context, Upgrade};
 use crate::auth::Scope;
 use crate::gateway::inbox::Reader;
 use crate::protocol::id::AccountKey;
+use crate::protocol::start::message_id;
 
 use super::viewer::Desk;
 
@@ -59,7 +60,14 @@ impl Drop for Counted {
     get,
     path = "/v1/inbox",
     tag = "messages",
-    params(("since" = Option<u64>, Query, description = "Everything up to this id was heard")),
+    params((
+        "since" = Option<u64>,
+        Query,
+        description = "Everything up to this id was heard",
+        nullable = false,
+        minimum = 0,
+        maximum = 9007199254740991_u64
+    )),
     responses(
         (status = 101, description = "The socket is open"),
         (status = 426, description = "`upgrade_required`: not a WebSocket handshake of version 13 over HTTP/1.1", body = crate::api::error::ErrorBody),
@@ -105,14 +113,10 @@ pub(super) async fn open(
 
 /// Unknown parameters are ignored, as on a watch socket; `since` twice is refused.
 fn since(query: &str) -> Result<Option<u64>, ApiError> {
-    let bad = |problem| ApiError::bad_request("since", format!("since: {problem}"));
     let mut found = None;
     for (_, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "since") {
-        let id = value
-            .parse::<u64>()
-            .map_err(|_| bad("must be a message id (a whole number)"))?;
-        if found.replace(id).is_some() {
-            return Err(bad("given twice"));
+        if found.replace(message_id(&value)?).is_some() {
+            return Err(ApiError::bad_request("since", "since: given twice"));
         }
     }
     Ok(found)

@@ -45,7 +45,7 @@ where
 #[serde(deny_unknown_fields)]
 struct Reports {
     /// The tenant; left out: the token's. Another one takes the scope `operator`.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     tenant: Option<String>,
     /// Whether closed ones are shown too.
     #[param(nullable = false, default = false)]
@@ -64,7 +64,7 @@ struct Reports {
 #[serde(deny_unknown_fields)]
 struct Whose {
     /// The tenant; left out: the token's. Another one takes the scope `operator`.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     tenant: Option<String>,
     /// The other party: an account, or `room:` and a content.
     #[param(min_length = 1, max_length = 256)]
@@ -77,7 +77,7 @@ struct Whose {
 #[serde(deny_unknown_fields)]
 struct Tenant {
     /// The tenant; left out: the token's. Another one takes the scope `operator`.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     tenant: Option<String>,
 }
 

@@ -42,7 +42,8 @@ impl Remembered for Memory {
             let mut sql = Sql::new(SELECT);
             sql.push("tenant = ").bind(&*account.tenant).push(side);
             sql.bind(&*account.account);
-            sql.push(" AND removed_at IS NULL ORDER BY id DESC LIMIT ").bind(MOST);
+            sql.push(" AND removed_at IS NULL ORDER BY id DESC LIMIT ")
+                .bind(MOST);
             let found: Vec<Message> = read(&work.fetch_all(sql.query()).await?)?;
             let shown: Vec<Value> = found
                 .iter()
@@ -53,7 +54,9 @@ impl Remembered for Memory {
         }
         let mut sql = Sql::new("SELECT blocked FROM message_blocks WHERE tenant = ");
         sql.bind(&*account.tenant);
-        sql.push(" AND account = ").bind(&*account.account).push(" ORDER BY blocked");
+        sql.push(" AND account = ")
+            .bind(&*account.account)
+            .push(" ORDER BY blocked");
         let rows = work.fetch_all(sql.query()).await?;
         let blocked: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         let received = told.pop();
@@ -64,7 +67,9 @@ impl Remembered for Memory {
         let mut work = self.0.begin().await?;
         let mut sql = Sql::new("UPDATE messages SET content = '{}', file_id = NULL, removed_at = ");
         sql.bind(now()).push(" WHERE removed_at IS NULL AND tenant = ");
-        sql.bind(&*account.tenant).push(" AND sender = ").bind(&*account.account);
+        sql.bind(&*account.tenant)
+            .push(" AND sender = ")
+            .bind(&*account.account);
         work.execute(sql.query()).await?;
         for what in [
             "DELETE FROM conversations WHERE account = ",

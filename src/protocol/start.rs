@@ -4,6 +4,7 @@ use crate::config::Mode;
 
 use super::MAX_ID_BYTES;
 use super::id::ResumeSecret;
+use super::message::ID_END;
 
 /// Largest device class, in bytes.
 pub(super) const MAX_CLASS_BYTES: usize = 64;
@@ -97,7 +98,7 @@ impl Start {
         Ok(Self {
             on_limit: on_limit.as_deref().map_or(Ok(Mode::Reject), mode)?,
             resume: resume.as_deref().and_then(ResumeSecret::parse),
-            since: since.as_deref().map(number).transpose()?,
+            since: since.as_deref().map(message_id).transpose()?,
             ..Self::new(content, device, device_name, device_class)?
         })
     }
@@ -113,10 +114,13 @@ fn mode(value: &str) -> Result<Mode, BadParameter> {
     }
 }
 
-fn number(value: &str) -> Result<u64, BadParameter> {
-    value
-        .parse()
-        .map_err(|_| bad("since", "must be a message id (a whole number)"))
+/// `since`: the id of a message.
+///
+/// # Errors
+/// No message has it.
+pub fn message_id(value: &str) -> Result<u64, BadParameter> {
+    let id = value.parse().ok().filter(|id| *id < ID_END);
+    id.ok_or_else(|| bad("since", "must be a message id (a whole number below 2^53)"))
 }
 
 /// A text of 1 to `max` bytes. `form_urlencoded` decodes bytes that are not UTF-8 to U+FFFD, and two different ids
@@ -165,6 +169,7 @@ mod tests {
             ("content=a&device=", "device"),
             ("content=a&on_limit=kill", "on_limit"),
             ("content=a&since=-1", "since"),
+            ("content=a&since=9007199254740992", "since"),
         ] {
             assert_eq!(Start::parse(query).unwrap_err().field, field, "{query}");
         }

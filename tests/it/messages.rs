@@ -598,7 +598,8 @@ async fn what_is_sent_and_who_leaves(stage: &Stage) {
     let url = format!("/v1/media/{}", file["id"].as_str().unwrap());
     let fetch = async |caller: &Caller| get(node, &url, &caller.token, &[]).await.status;
     assert_eq!((fetch(ann).await, fetch(bob).await), (200, 403));
-    let film = |to: &str| json!({"recipient": to, "content": {"type": "video", "url": url, "source": "file"}});
+    let film =
+        |to: &str| json!({"recipient": to, "content": {"type": "video", "url": url, "source": "file"}});
     // Who is not the owner passes nothing on.
     let told = cy.ask("POST", "/v1/messages", Some(&film(&ids[1]))).await;
     assert_eq!((told.status, fetch(bob).await), (StatusCode::CREATED, 403));
@@ -607,7 +608,10 @@ async fn what_is_sent_and_who_leaves(stage: &Stage) {
     assert_eq!((fetch(bob).await, fetch(cy).await), (200, 403));
     // A message that is taken back shows nothing any more.
     let path = format!("/v1/messages/{}?with={}", told.json()["id"], ids[1]);
-    assert_eq!(ann.ask("DELETE", &path, None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        ann.ask("DELETE", &path, None).await.status,
+        StatusCode::NO_CONTENT
+    );
     assert_eq!(fetch(bob).await, 403);
 
     ann.say(&ids[1], "to bob").await;
@@ -617,11 +621,20 @@ async fn what_is_sent_and_who_leaves(stage: &Stage) {
     let export = bob.ask("GET", "/v1/users/me/export", None).await.json();
     let kept = &export["messages"];
     let text = |side: &str, at: usize| kept[side][at]["content"]["text"].clone();
-    assert_eq!((text("sent", 0), text("received", 0)), (json!("to ann"), json!("to bob")));
+    assert_eq!(
+        (text("sent", 0), text("received", 0)),
+        (json!("to ann"), json!("to bob"))
+    );
     assert_eq!(kept["blocked"], json!([ids[2]]));
-    assert_eq!(ann.ask("DELETE", "/v1/users/me", None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        ann.ask("DELETE", "/v1/users/me", None).await.status,
+        StatusCode::NO_CONTENT
+    );
     let export = bob.ask("GET", "/v1/users/me/export", None).await;
-    assert!(export.body.contains("to ann") && !export.body.contains("to bob"), "{export:?}");
+    assert!(
+        export.body.contains("to ann") && !export.body.contains("to bob"),
+        "{export:?}"
+    );
     let listed = bob.ask("GET", "/v1/messages/conversations", None).await.json();
     assert!(!listed.to_string().contains(&ids[0]), "{listed}");
 }
