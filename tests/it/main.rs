@@ -48,6 +48,7 @@ mod media_delivery;
 mod media_player;
 mod media_uploads;
 mod messages;
+mod messages_kept;
 mod nodes;
 mod openapi;
 mod operators;

@@ -14,6 +14,13 @@ mod harness;
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
 #[path = "../it/library.rs"]
 mod library;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/postgres.rs"]
+mod postgres;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/redis_servers.rs"]
+mod redis_servers;
 
 mod memory;
+mod room;
 mod upload;
