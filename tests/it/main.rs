@@ -44,6 +44,7 @@ mod ledger_http;
 mod ledger_plays;
 mod lifecycle;
 mod media;
+mod media_catalogue;
 mod media_delivery;
 mod media_player;
 mod media_uploads;
