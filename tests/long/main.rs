@@ -15,5 +15,6 @@ mod harness;
 #[path = "../it/library.rs"]
 mod library;
 
+mod crowd;
 mod memory;
 mod upload;
