@@ -42,6 +42,7 @@ use crate::media::{self, Media, Showing};
 use crate::messages::{self, Messages};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
+use crate::net::lane::Lane;
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
@@ -244,7 +245,7 @@ impl Node {
             ))
         };
         let tls = tls::server_config(Arc::clone(&self.certificates)).map_err(failed("tls"))?;
-        let parts = self.parts();
+        let (parts, lane) = (self.parts(), Lane::new());
         let doors = Arc::new(Players {
             tls,
             admission: Arc::clone(&self.api.admission),
@@ -252,6 +253,7 @@ impl Node {
             proxy_protocol: self.config.listen.proxy_protocol,
             handshake_timeout: self.config.limits.handshake_timeout,
             handler: routes(player_routes(&self.api, parts.clone())),
+            lane: Arc::clone(&lane),
             metrics: Arc::clone(&self.metrics),
             tasks: self.connections.clone(),
         });
@@ -273,6 +275,7 @@ impl Node {
         self.connections.spawn(serve_plain(
             admin,
             routes,
+            lane,
             timeout,
             tasks,
             self.stop_admin.subscribe(),

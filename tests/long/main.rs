@@ -21,6 +21,7 @@ mod postgres;
 #[path = "../it/redis_servers.rs"]
 mod redis_servers;
 
+mod crowd;
 mod memory;
 mod room;
 mod upload;
