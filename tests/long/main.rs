@@ -9,11 +9,15 @@
 )]
 
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/chromium.rs"]
+mod chromium;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
 #[path = "../it/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
 #[path = "../it/library.rs"]
 mod library;
 
+mod background;
 mod memory;
 mod upload;
