@@ -18,10 +18,11 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, type and content of each.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/", HTML, include_str!("../web/demo.html")),
     ("/demo.css", STYLE, include_str!("../web/demo.css")),
     ("/demo.js", SCRIPT, include_str!("../web/demo.js")),
+    ("/chat.js", SCRIPT, include_str!("../web/chat.js")),
     ("/sdk/usher.js", SCRIPT, include_str!("../../sdk/js/usher.js")),
     ("/sdk/rules.js", SCRIPT, include_str!("../../sdk/js/rules.js")),
     ("/sdk/door.js", SCRIPT, include_str!("../../sdk/js/door.js")),

@@ -1,4 +1,5 @@
 // The demo player: one screen of an account. All that it knows of the protocol is the SDK.
+import { Chat } from "/chat.js";
 import { CLOSE_CODES, UsherSession } from "/sdk/usher.js";
 
 const $ = (id) => document.getElementById(id);
@@ -25,6 +26,8 @@ let limit = null;
 let screens = [];
 let ended = null;
 let lost = false;
+const chat = new Chat({ whole: $("chat"), lines: $("lines"), form: $("say"), words: $("words"), send: $("send"), why: $("why") },
+  () => account.ask({ reason: "start" }));
 
 $("host").textContent = location.host;
 
@@ -133,6 +136,7 @@ function make() {
     getToken: (asked) => account.ask(asked),
   });
   detach = session.attach(video);
+  chat.follow(session);
   const mine = session;
   for (const type of ["state", "granted", "denied", "waiting", "slots", "ticket", "takeoverrequest", "lost", "ended", "message", "error"]) {
     mine.addEventListener(type, ({ detail }) => {
@@ -237,7 +241,7 @@ function panel({ title, text = "", holders = [], can = false, acts = [] }) {
   $("text").textContent = text;
   $("choices").replaceChildren(...holders.map((holder) => {
     const item = row(holder);
-    if (can) item.append(button("Stop that one", () => session.takeover(holder), "", `Stop ${nameOf(holder)}`));
+    if (can) item.append(button("Stop that one", () => session.takeover(holder), "", `Stop that one: ${nameOf(holder)}`));
     return item;
   }));
   $("acts").replaceChildren(...acts.map(([label, act, kind]) => button(label, act, kind)));

@@ -1,9 +1,11 @@
 //! The demo page in a real browser: four tabs, three play, the fourth is told who is watching.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Tab};
-use crate::harness::{Node, SECRET, now, token};
+use crate::harness::{Node, SECRET, SOON, now, token};
 use crate::stage::{Place, USUAL, get, request};
 
 async fn press(tab: &mut Tab, label: &str) {
@@ -11,6 +13,13 @@ async fn press(tab: &mut Tab, label: &str) {
     let text = format!(
         "[...document.querySelectorAll('button')].find((one) => (one.ariaLabel ?? one.textContent) === {label}).click()"
     );
+    let there = format!(
+        "[...document.querySelectorAll('button')].some((one) => (one.ariaLabel ?? one.textContent) === {label})"
+    );
+    let start = Instant::now();
+    while tab.evaluate(&there).await != json!(true) {
+        assert!(start.elapsed() < SOON, "there is no button {label}");
+    }
     tab.evaluate(&text).await;
 }
 
@@ -32,9 +41,12 @@ async fn four_tabs_three_play_and_the_fourth_may_take_one_over_or_wait() {
         fourth.evaluate("document.getElementById('video').paused").await,
         true
     );
-    press(&mut fourth, "Stop Bedroom").await;
+    // The film of the one that will be stopped goes on, in front, until then.
+    plays(&mut tabs[1]).await;
+    press(&mut fourth, "Stop that one: Bedroom").await;
     fourth.shows("3 of 3: playing on Phone.").await;
     tabs[1].shows("Phone took over").await;
+    assert!(!moves(&mut tabs[1]).await);
     assert_eq!(
         tabs[1].evaluate("document.getElementById('video').paused").await,
         true
@@ -57,6 +69,197 @@ async fn four_tabs_three_play_and_the_fourth_may_take_one_over_or_wait() {
 
     let elsewhere = "performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).length";
     assert_eq!(fourth.evaluate(elsewhere).await, 0);
+}
+
+/// A page of this account on a device of this name, which plays.
+async fn watching(browser: &Chromium, node: &Node, account: &str, device: &str) -> Tab {
+    let token = token(account);
+    let url = format!(
+        "https://{}/#token={token}&device={device}&content=film&play",
+        node.players
+    );
+    let mut tab = browser.open(&url).await;
+    tab.shows(&format!("playing on {device}.")).await;
+    tab
+}
+
+/// Whether the film of the page really goes on, or stands still.
+async fn moves(tab: &mut Tab) -> bool {
+    let text = "(async () => {
+        const video = document.getElementById('video');
+        const before = video.currentTime;
+        await new Promise((resolve) => setTimeout(resolve, 600));
+        return video.currentTime !== before;
+    })()";
+    tab.evaluate(text).await == json!(true)
+}
+
+/// Waits until the film of the page goes on. A browser pauses it in a tab that is covered.
+async fn plays(tab: &mut Tab) {
+    tab.bring_to_front().await;
+    let start = Instant::now();
+    while !moves(tab).await {
+        assert!(start.elapsed() < SOON, "the film does not play");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_film_stops_with_the_lease_whoever_ends_it() {
+    let node = Node::start().await;
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let mut tab = watching(&browser, &node, "ann", "Den").await;
+    for (command, told) in [
+        (
+            vec!["sessions", "end", "--account", "ann"],
+            "The operator ended this stream.",
+        ),
+        (
+            vec!["accounts", "block", "--account", "ann"],
+            "This account is blocked.",
+        ),
+    ] {
+        plays(&mut tab).await;
+        node.command(&command).unwrap();
+        tab.shows(told).await;
+        assert_eq!(
+            tab.evaluate("document.getElementById('video').paused").await,
+            true
+        );
+        assert!(!moves(&mut tab).await);
+        if told.starts_with("The operator") {
+            press(&mut tab, "Try again").await;
+            tab.shows("playing on Den.").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn viewers_talk_beside_the_player_and_what_they_say_is_text() {
+    const EVIL: &str = "<img src=x onerror=\"document.title='evil'\"><b>bold</b>";
+    let node = Node::start().await;
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let mut ann = watching(&browser, &node, "ann", "Den").await;
+    say(&mut ann, "Who is here?").await;
+    ann.shows("This account ").await;
+    let mut bob = watching(&browser, &node, "bob", "Attic").await;
+    // What was said before is there, with who said it.
+    bob.shows("Who is here?").await;
+    say(&mut bob, EVIL).await;
+    for tab in [&mut ann, &mut bob] {
+        tab.shows(EVIL).await;
+        let inside = "[document.querySelectorAll('#lines img, #lines b').length, document.title].join()";
+        assert_eq!(tab.evaluate(inside).await, "0,Usher: player demo");
+        // Each line once, in order.
+        let said = "[...document.querySelectorAll('#lines p')].map((line) => line.lastChild.textContent)";
+        assert_eq!(tab.evaluate(said).await, json!(["Who is here?", EVIL]));
+    }
+    bob.shows("ann ").await;
+    // Two at once are too fast: the second comes back to its writer.
+    say(&mut ann, "one").await;
+    say(&mut ann, "two").await;
+    ann.shows("Too fast: one line a second.").await;
+    assert_eq!(
+        ann.evaluate("document.getElementById('words').value").await,
+        "two"
+    );
+    // Who does not watch does not talk.
+    press(&mut ann, "Stop watching").await;
+    ann.shows("The stream is free for another screen.").await;
+    assert_eq!(
+        ann.evaluate("document.getElementById('send').disabled").await,
+        true
+    );
+}
+
+/// Says something by the form beside the player.
+async fn say(tab: &mut Tab, text: &str) {
+    let words = json!(text);
+    let start = Instant::now();
+    let ready = "!document.getElementById('chat').hidden && !document.getElementById('send').disabled";
+    while tab.evaluate(ready).await != json!(true) {
+        assert!(start.elapsed() < SOON, "there is no chat");
+    }
+    let fill = format!(
+        "document.getElementById('words').value = {words}; document.getElementById('say').requestSubmit(); 1"
+    );
+    tab.evaluate(&fill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_messages_there_is_no_chat() {
+    let node = Node::with("[modules]\nmessages = false\n").await;
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let mut tab = watching(&browser, &node, "ann", "Den").await;
+    plays(&mut tab).await;
+    assert_eq!(tab.evaluate("document.getElementById('chat').hidden").await, true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_consent_the_other_screen_is_asked_and_may_say_no() {
+    let node =
+        Node::with("[takeover]\nmode = \"consent\"\nanswer_within = \"60s\"\n[lease]\nlimit = 1\n").await;
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let mut den = watching(&browser, &node, "ann", "Den").await;
+    let url = format!(
+        "https://{}/#token={}&device=Attic&content=film&play",
+        node.players,
+        token("ann")
+    );
+    let mut attic = browser.open(&url).await;
+    attic.shows("Stop that one").await;
+    press(&mut attic, "Stop that one: Den").await;
+    den.shows("Attic wants to watch.").await;
+    den.is_accessible("demo-asked").await;
+    press(&mut den, "Keep watching").await;
+    attic.shows("They want to keep watching").await;
+    plays(&mut den).await;
+    press(&mut attic, "Stop that one: Den").await;
+    den.shows("Attic wants to watch.").await;
+    press(&mut den, "Let them watch").await;
+    attic.shows("1 of 1: playing on Attic.").await;
+    den.shows("Attic took over").await;
+    assert_eq!(
+        den.evaluate("document.getElementById('video').paused").await,
+        true
+    );
+    assert_eq!(
+        den.evaluate("document.getElementById('request').hidden").await,
+        true
+    );
+}
+
+/// The states of the page, for eyes, screen readers and small screens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_state_of_the_demo_is_accessible_on_any_screen() {
+    // One account says more than one line a second here.
+    let node = Node::with("[messages]\nslow_mode = \"0s\"\n").await;
+    let browser = Chromium::start(&node.dir.join("browser")).await;
+    let page = |device: &str| format!("https://{}/#device={device}", node.players);
+    let mut tabs = Vec::new();
+    for device in ["Living%20room", "Kitchen", "Bedroom"] {
+        let mut tab = browser.open(&page(device)).await;
+        tab.shows("playing on").await;
+        tabs.push(tab);
+    }
+    say(&mut tabs[0], "Popcorn is ready").await;
+    tabs[1].shows("Popcorn is ready").await;
+    say(&mut tabs[1], "Coming!").await;
+    tabs[0].shows("Coming!").await;
+    tabs[0].is_accessible("demo-playing").await;
+    let mut fourth = browser.open(&page("Phone")).await;
+    fourth.shows("All 3 streams are in use").await;
+    fourth.is_accessible("demo-refused").await;
+    press(&mut fourth, "Wait for a free place").await;
+    fourth.shows("Waiting for a free stream").await;
+    fourth.is_accessible("demo-waiting").await;
+    press(&mut fourth, "Stop waiting").await;
+    press(&mut fourth, "Play").await;
+    press(&mut fourth, "Stop that one: Kitchen").await;
+    tabs[1].shows("Phone took over").await;
+    tabs[1].is_accessible("demo-displaced").await;
+    press(&mut fourth, "Sign in instead").await;
+    fourth.shows("E-mail or user name").await;
+    fourth.is_accessible("demo-sign-in").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +14,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::harness::{SOON, eventually, exchange};
+
+/// axe-core, see tests/vendor.
+const AXE: &str = include_str!("../vendor/axe-core/axe.min.js");
 
 /// A browser with one profile. Killed when dropped.
 pub(crate) struct Chromium {
@@ -31,6 +34,11 @@ pub(crate) struct Tab {
 
 impl Chromium {
     pub(crate) async fn start(profile: &Path) -> Self {
+        Self::start_with(profile, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn start_with(profile: &Path, arguments: &[&str]) -> Self {
         let child = Command::new("chromium")
             .args([
                 "--headless",
@@ -46,6 +54,7 @@ impl Chromium {
             ])
             .args(["--ignore-certificate-errors", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.display()))
+            .args(arguments)
             .arg("about:blank")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -152,12 +161,49 @@ impl Tab {
             .await;
     }
 
+    /// Shows this tab; those that it covers are in the background from then on.
+    pub(crate) async fn bring_to_front(&mut self) {
+        self.call("Page.bringToFront", json!({})).await;
+    }
+
     /// A picture of the whole page, as PNG.
     pub(crate) async fn picture(&mut self) -> Vec<u8> {
         let answer = self
             .call("Page.captureScreenshot", json!({"captureBeyondViewport": true}))
             .await;
         STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
+    }
+
+    /// A picture under this name for whoever asks for pictures, by `USHER_PICTURES`, the folder.
+    pub(crate) async fn keep_picture(&mut self, name: &str) {
+        if let Ok(folder) = std::env::var("USHER_PICTURES") {
+            fs::write(format!("{folder}/{name}.png"), self.picture().await).unwrap();
+        }
+    }
+
+    /// On a wide and a narrow screen, light and dark: axe-core has no serious finding, and nothing is wider than the screen.
+    pub(crate) async fn is_accessible(&mut self, view: &str) {
+        let there = "typeof axe !== 'undefined'";
+        if self.evaluate(there).await == json!(false) {
+            self.evaluate(AXE).await;
+        }
+        for (width, scheme) in [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")] {
+            self.look_like(width, scheme).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.keep_picture(&format!("{view}-{width}-{scheme}")).await;
+            let findings = "axe.run().then(({violations}) => violations.filter(({impact}) => ['serious', 'critical'].includes(impact))\
+                            .map(({id, nodes}) => [id, ...nodes.map((node) => node.html)]))";
+            assert_eq!(
+                self.evaluate(findings).await,
+                json!([]),
+                "{view} at {width}, {scheme}"
+            );
+            let wide = self.evaluate("document.documentElement.scrollWidth").await;
+            assert!(
+                wide.as_u64().unwrap() <= u64::from(width),
+                "{view} at {width}: {wide}"
+            );
+        }
     }
 
     /// The value of an expression in the page, or what it promises.
@@ -182,7 +228,7 @@ impl Tab {
                 return;
             }
             assert!(start.elapsed() < SOON, "{text:?} is not on the page: {page}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

@@ -12,9 +12,6 @@ use crate::harness::{Node, Player, SOON, now, sign, token};
 use crate::redis_servers::Redis;
 use crate::stage::{Answer, ask, get, request};
 
-/// axe-core, see tests/vendor.
-const AXE: &str = include_str!("../vendor/axe-core/axe.min.js");
-
 /// What a stranger calls a device.
 const EVIL: &str = "<script>document.title='evil'</script><img src=x onerror=alert(1)>";
 
@@ -278,8 +275,7 @@ async fn every_view_is_accessible_on_any_screen() {
     );
     let browser = Chromium::start(&node.dir.join("browser")).await;
     let mut tab = opened(&browser, &node).await;
-    tab.evaluate(AXE).await;
-    check(&mut tab, "door").await;
+    tab.is_accessible("door").await;
     sign_in(&mut tab, &token_of("olga", "operator")).await;
     tab.shows("Sign out").await;
     for view in ["live", "limit", "trail", "accounts"] {
@@ -288,34 +284,10 @@ async fn every_view_is_accessible_on_any_screen() {
             press(&mut tab, "#view section", "Look").await;
             search(&mut tab, "ann").await;
         }
-        check(&mut tab, view).await;
+        tab.is_accessible(view).await;
     }
     press(&mut tab, ".account", "Block").await;
-    check(&mut tab, "confirm").await;
-}
-
-/// No serious finding, and nothing wider than the screen.
-async fn check(tab: &mut Tab, view: &str) {
-    for (width, scheme) in [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")] {
-        tab.look_like(width, scheme).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if let Ok(folder) = std::env::var("USHER_PICTURES") {
-            let file = format!("{folder}/{view}-{width}-{scheme}.png");
-            std::fs::write(file, tab.picture().await).unwrap();
-        }
-        let findings = "axe.run().then(({violations}) => violations.filter(({impact}) => ['serious', 'critical'].includes(impact))\
-                        .map(({id, nodes}) => [id, ...nodes.map((node) => node.html)]))";
-        assert_eq!(
-            tab.evaluate(findings).await,
-            json!([]),
-            "{view} at {width}, {scheme}"
-        );
-        let wide = tab.evaluate("document.documentElement.scrollWidth").await;
-        assert!(
-            wide.as_u64().unwrap() <= u64::from(width),
-            "{view} at {width}: {wide}"
-        );
-    }
+    tab.is_accessible("confirm").await;
 }
 
 /// What the ledger and media answer, in the shapes of their own documents: the page alone is under test here.
@@ -344,7 +316,6 @@ async fn the_ledger_and_the_use_of_files_are_shown_where_they_are() {
     let node = Node::start().await;
     let browser = Chromium::start(&node.dir.join("browser")).await;
     let mut tab = opened_with(&browser, &node, ROOMS).await;
-    tab.evaluate(AXE).await;
     sign_in(&mut tab, &token_of("olga", "operator")).await;
     tab.shows("Sign out").await;
     search(&mut tab, "ann").await;
@@ -368,13 +339,13 @@ async fn the_ledger_and_the_use_of_files_are_shown_where_they_are() {
     let month =
         "asked.some((path) => /royalties[?].*from=....-..-01&to=....-..-01&model=pro_rata$/.test(path))";
     assert_eq!(tab.evaluate(month).await, true);
-    check(&mut tab, "ledger").await;
+    tab.is_accessible("ledger").await;
     go(&mut tab, "files").await;
     tab.shows("3 files with 999 bytes; 10 accesses are closed, 50 % of them complete; 1 open.")
         .await;
     tab.shows("Welcome").await;
     tab.shows("Page 1 of 3").await;
-    check(&mut tab, "files").await;
+    tab.is_accessible("files").await;
 }
 
 /// The page's own reading of the metrics, held against what Prometheus's `histogram_quantile` says of the same.

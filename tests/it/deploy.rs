@@ -12,7 +12,7 @@ use crate::redis_servers::Redis;
 use crate::stage::Place;
 
 /// The documents of a YAML file, by Python's reader.
-fn documents(text: &str) -> Vec<Value> {
+pub(crate) fn documents(text: &str) -> Vec<Value> {
     let place = Place::new();
     place.write("file.yaml", text);
     let read = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
@@ -30,7 +30,7 @@ fn documents(text: &str) -> Vec<Value> {
 }
 
 /// The effective configuration of a settings file.
-fn effective(toml: &str) -> toml::Table {
+pub(crate) fn effective(toml: &str) -> toml::Table {
     let place = Place::with(toml);
     let ran = place.run(
         &[
@@ -45,14 +45,14 @@ fn effective(toml: &str) -> toml::Table {
         .unwrap_or_else(|e| panic!("{e}: {}", ran.stdout))
 }
 
-fn seconds(text: &str) -> u64 {
+pub(crate) fn seconds(text: &str) -> u64 {
     text.strip_suffix('s')
         .and_then(|number| number.parse().ok())
         .unwrap_or_else(|| panic!("{text}"))
 }
 
 /// `drain.delay` plus `drain.deadline`, in seconds.
-fn drain(settings: &toml::Table) -> u64 {
+pub(crate) fn drain(settings: &toml::Table) -> u64 {
     let drain = &settings["drain"];
     ["delay", "deadline"]
         .iter()

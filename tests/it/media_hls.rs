@@ -34,7 +34,7 @@ const PLAY: &str = r#"
 
 /// hls.js, which `tests/run` installs.
 fn player() -> String {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm-hls");
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm-players");
     let script = place.join("node_modules/hls.js/dist/hls.min.js");
     if !script.exists() {
         std::fs::create_dir_all(&place).unwrap();

@@ -9,6 +9,9 @@
 )]
 
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/chromium.rs"]
+mod chromium;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
 #[path = "../it/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
@@ -21,6 +24,7 @@ mod postgres;
 #[path = "../it/redis_servers.rs"]
 mod redis_servers;
 
+mod background;
 mod crowd;
 mod memory;
 mod room;
