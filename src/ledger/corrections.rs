@@ -15,7 +15,7 @@ use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
 use crate::api::page::bad_query;
-use crate::db::{Sql, Work};
+use crate::db::{DbError, Sql, Work};
 use crate::protocol::id::random;
 
 use super::calendar::DAY_MS;
@@ -184,6 +184,10 @@ pub(super) async fn create(
     let written = row.id.clone();
     let mut work = desk.db()?.begin().await?;
     versions::change(&mut work, &tenant, &day_of(row.started_at)).await?;
+    // A table that is divided by month does not see the id in another month.
+    if find(&mut work, &tenant, &written).await?.is_some() {
+        return Err(ApiError::from(DbError::Taken));
+    }
     insert(&mut work, row).await?;
     let play = find(&mut work, &tenant, &written).await?.ok_or_else(unknown)?;
     work.commit().await?;

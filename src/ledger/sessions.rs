@@ -75,7 +75,7 @@ async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, D
     let mut inserts = Inserts::new(
         "INSERT INTO plays (recorded_at, region, kind, tenant, id, user_id, content, device, device_name, device_class, code, \
          started_at, ended_at, seconds, position_ms) VALUES ",
-        " ON CONFLICT (tenant, id) DO NOTHING",
+        " ON CONFLICT DO NOTHING",
     );
     let mut changed: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
     for record in records {

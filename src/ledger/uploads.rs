@@ -123,7 +123,8 @@ pub(super) async fn import(
     }
     desk.db()?;
     let place = desk.place("import", &claims, &tenant)?;
-    let upload = Upload::take(&desk.scratch, request.into_body(), desk.settings.import_bytes).await?;
+    let upload = Upload::take(&desk.scratch, request.into_body(), desk.settings.import_bytes);
+    let upload = place.run(upload).await?;
     let (runtime, shared) = (Handle::current(), Arc::clone(&desk));
     // Files are read as rows are written: on a thread that may block.
     let work = tokio::task::spawn_blocking(move || {

@@ -134,7 +134,7 @@ async fn write<R: Read>(
     let days = batch.iter().map(|(_, row)| row.at / DAY_MS).collect();
     let mut inserts = Inserts::new(
         "INSERT INTO plays (tenant, recorded_at, kind, id, user_id, region, content, started_at, seconds) VALUES ",
-        " ON CONFLICT (tenant, id) DO NOTHING",
+        " ON CONFLICT DO NOTHING",
     );
     for (id, row) in batch.drain(..) {
         inserts.add(|sql, first| {
