@@ -31,6 +31,7 @@ use crate::auth::Verifier;
 use crate::catalogue::{self, Catalogue, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
+use crate::gateway::attempts::Attempts;
 use crate::gateway::exchange::Exchange;
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
@@ -151,6 +152,8 @@ impl Node {
         let remembered =
             remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
         let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
+        let counted = db.is_some() && config.modules.ledger;
+        let attempts = counted.then(Arc::<Attempts>::default);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
@@ -162,11 +165,12 @@ impl Node {
             exchange: messages.clone().map(|messages| messages as Arc<dyn Exchange>),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
+            attempts: attempts.clone(),
             tasks,
         });
         gateway.count_rules(&gateway.policy.load());
         let ledger = db.clone().filter(|_| config.modules.ledger);
-        let ledger = ledger.map(|db| Ledger::open(&config, db, journal, memory, owner, &metrics));
+        let ledger = ledger.map(|db| Ledger::open(&config, db, (journal, memory), attempts, owner, &metrics));
         let ledger = ledger.transpose().map_err(failed("data.dir"))?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
