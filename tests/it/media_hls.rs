@@ -2,7 +2,6 @@
 //! URL of the playlist alone, and with the ticket in the head of each request.
 
 use std::path::Path;
-use std::process::Command;
 
 use crate::chromium::Chromium;
 use crate::harness::Node;
