@@ -147,9 +147,7 @@ async fn imports_and_reports(node: &Node) {
         404
     );
     let audience = clerk.get("/v1/reports/audience?by=region").await;
-    let row = |name: &str, plays: u32, users: u32, seconds: u32| {
-        json!({"name": name, "plays": plays, "users": users, "seconds": seconds, "measured": 0, "finished": 0, "completion": null})
-    };
+    let row = |name: &str, plays: u32, users: u32, seconds: u32| json!({"name": name, "plays": plays, "users": users, "seconds": seconds, "measured": 0, "finished": 0, "completion": null});
     let expected = json!([row("NL", 5, 4, 18_000), row("BE", 1, 1, 2000)]);
     assert_eq!((&audience["items"], &audience["total"]), (&expected, &json!(2)));
     for by in ["content", "label", "device_class", "hour"] {
@@ -468,11 +466,18 @@ async fn the_ledger_on_postgresql_by_month() {
     let (_, text) = manual.split_once("```sql\n").unwrap();
     let (text, _) = text.split_once("```").unwrap();
     postgres.sql("usher", text);
-    let march = "CREATE TABLE plays_2019_03 PARTITION OF plays FOR VALUES FROM (1551398400000) TO (1554076800000)";
+    let march =
+        "CREATE TABLE plays_2019_03 PARTITION OF plays FOR VALUES FROM (1551398400000) TO (1554076800000)";
     postgres.sql("usher", march);
     everything(&Node::with(&toml).await).await;
-    assert_ne!(postgres.sql("usher", "SELECT count(*) FROM plays_2019_03").trim(), "0");
-    assert_ne!(postgres.sql("usher", "SELECT count(*) FROM plays_before").trim(), "0");
+    assert_ne!(
+        postgres.sql("usher", "SELECT count(*) FROM plays_2019_03").trim(),
+        "0"
+    );
+    assert_ne!(
+        postgres.sql("usher", "SELECT count(*) FROM plays_before").trim(),
+        "0"
+    );
 }
 
 #[tokio::test]
