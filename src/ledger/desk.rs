@@ -82,7 +82,7 @@ impl Desk {
             .routes(routes!(audience::audience))
             .routes(routes!(anomalies::anomalies))
             .routes(routes!(concurrency::concurrency))
-            .routes(routes!(running::list))
+            .routes(routes!(running::under_way))
             .routes(routes!(running::cancel))
             .with_state(Arc::new(self))
     }

@@ -158,7 +158,7 @@ pub(super) struct RunningQuery {
     responses((status = 200, description = "What is under way", body = Listing<Shown>)),
     security(("bearer" = []))
 )]
-pub(super) async fn list(
+pub(super) async fn under_way(
     State(desk): State<Arc<Desk>>,
     Extension(context): Extension<Context>,
     query: Result<Query<RunningQuery>, QueryRejection>,
