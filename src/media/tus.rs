@@ -5,12 +5,11 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::body::Body;
+use axum::extract::{Extension, FromRequest, FromRequestParts, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::api::error::{ApiError, ErrorBody};
@@ -46,7 +45,59 @@ static USHER_FILE: HeaderName = HeaderName::from_static("usher-file");
 const MOST_METADATA: usize = 8 * 1024;
 
 type Shared = State<Arc<Media>>;
-type UploadPath = Result<Path<String>, PathRejection>;
+
+/// The path of an upload.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only described: `Ours` reads it")]
+struct UploadPath {
+    /// The upload's id.
+    upload: String,
+}
+
+/// What every request of the protocol says.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only described: `check_version` reads it")]
+struct Spoken {
+    /// 1.0.0
+    #[param(rename = "Tus-Resumable", pattern = "^1\\.0\\.0$")]
+    tus_resumable: String,
+}
+
+/// A request about an upload that whoever asks announced.
+pub(super) struct Ours {
+    partial: Partial,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl FromRequest<Arc<Media>> for Ours {
+    type Rejection = ApiError;
+
+    /// 401 and 403 as for every upload, 412 for another version, 404 for somebody else's upload and for none.
+    async fn from_request(request: Request, media: &Arc<Media>) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let Some(context) = parts.extensions.get::<Context>().copied() else {
+            return Err(ApiError::unavailable(
+                "unavailable",
+                "the request was interrupted",
+                1,
+            ));
+        };
+        let person = media.uploader(&context, &parts).await?;
+        check_version(&parts.headers)?;
+        let upload = Path::<String>::from_request_parts(&mut parts, media).await;
+        let id = upload.map(|Path(id)| id).unwrap_or_default();
+        let found = media.find_partial(&person, &id).await?;
+        let absent = || versioned(ApiError::not_found("there is no such upload; announce it again"));
+        Ok(Self {
+            partial: found.ok_or_else(absent)?,
+            headers: parts.headers,
+            body,
+        })
+    }
+}
 
 /// What of the protocol is spoken.
 pub(super) async fn options(State(media): Shared) -> Response {
@@ -68,7 +119,7 @@ pub(super) async fn options(State(media): Shared) -> Response {
     path = "/v1/files/uploads",
     tag = "media",
     params(
-        ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
+        Spoken,
         ("Upload-Length" = u64, Header, description = "Bytes of the file"),
         ("Upload-Metadata" = String, Header, description = "Names and base64 values, with commas between"),
     ),
@@ -114,24 +165,14 @@ pub(super) async fn create(
     head,
     path = "/v1/files/uploads/{upload}",
     tag = "media",
-    params(
-        ("upload" = String, Path, description = "The upload's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
-    ),
+    params(UploadPath, Spoken),
     responses(
         (status = 200, description = "It is there"),
         (status = 412, description = "`tus_version`: `Tus-Resumable` must be 1.0.0", body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn offset(
-    State(media): Shared,
-    Extension(context): Extension<Context>,
-    upload: UploadPath,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (parts, _) = request.into_parts();
-    let partial = media.partial(&context, &parts, upload).await?;
+pub(super) async fn offset(Ours { partial, .. }: Ours) -> Response {
     let mut response = StatusCode::OK.into_response();
     tell(&mut response, &partial);
     let headers = response.headers_mut();
@@ -140,7 +181,7 @@ pub(super) async fn offset(
     if let Ok(metadata) = HeaderValue::from_str(&partial.metadata) {
         headers.insert(UPLOAD_METADATA.clone(), metadata);
     }
-    Ok(response)
+    response
 }
 
 /// Goes on with an upload.
@@ -152,8 +193,8 @@ pub(super) async fn offset(
     path = "/v1/files/uploads/{upload}",
     tag = "media",
     params(
-        ("upload" = String, Path, description = "The upload's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
+        UploadPath,
+        Spoken,
         ("Upload-Offset" = u64, Header, description = "Where the body begins"),
         ("Upload-Checksum" = Option<String>, Header, description = "sha1 or sha256 of the body, and base64", nullable = false),
     ),
@@ -168,25 +209,18 @@ pub(super) async fn offset(
     ),
     security(("bearer" = []))
 )]
-pub(super) async fn append(
-    State(media): Shared,
-    Extension(context): Extension<Context>,
-    upload: UploadPath,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
-    let partial = media.partial(&context, &parts, upload).await?;
-    let kind = parts.headers.get(header::CONTENT_TYPE);
+pub(super) async fn append(State(media): Shared, ours: Ours) -> Result<Response, ApiError> {
+    let kind = ours.headers.get(header::CONTENT_TYPE);
     if kind.is_none_or(|kind| kind.as_bytes() != b"application/offset+octet-stream") {
         let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
         let message = "the body must be application/offset+octet-stream";
         return Err(versioned(ApiError::new(status, code, message)));
     }
-    let offset = number(&parts.headers, &UPLOAD_OFFSET)?;
-    let checksum = checksum(&parts.headers)?;
-    let place = media.quota.begin_upload(&Arc::from(&*partial.tenant))?;
+    let offset = number(&ours.headers, &UPLOAD_OFFSET)?;
+    let checksum = checksum(&ours.headers)?;
+    let place = media.quota.begin_upload(&Arc::from(&*ours.partial.tenant))?;
     // A task of its own: what came before a connection broke is kept.
-    let going_on = Arc::clone(&media).go_on(partial, offset, body, checksum, place);
+    let going_on = Arc::clone(&media).go_on(ours.partial, offset, ours.body, checksum, place);
     let partial = media.tasks.spawn(going_on).await;
     let partial = partial.unwrap_or_else(|_| {
         Err(ApiError::unavailable(
@@ -205,10 +239,7 @@ pub(super) async fn append(
     delete,
     path = "/v1/files/uploads/{upload}",
     tag = "media",
-    params(
-        ("upload" = String, Path, description = "The upload's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
-    ),
+    params(UploadPath, Spoken),
     responses(
         (status = 204, description = "It is gone"),
         (status = 412, description = "`tus_version`: `Tus-Resumable` must be 1.0.0", body = ErrorBody),
@@ -217,12 +248,8 @@ pub(super) async fn append(
 )]
 pub(super) async fn terminate(
     State(media): Shared,
-    Extension(context): Extension<Context>,
-    upload: UploadPath,
-    request: Request,
+    Ours { partial, .. }: Ours,
 ) -> Result<Response, ApiError> {
-    let (parts, _) = request.into_parts();
-    let partial = media.partial(&context, &parts, upload).await?;
     media.give_up(&partial).await?;
     Ok((StatusCode::NO_CONTENT, [(TUS_RESUMABLE.clone(), VERSION)]).into_response())
 }
@@ -233,8 +260,8 @@ pub(super) async fn terminate(
     path = "/v1/files/uploads/{upload}",
     tag = "media",
     params(
-        ("upload" = String, Path, description = "The upload's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0", pattern = "^1\\.0\\.0$"),
+        UploadPath,
+        Spoken,
         ("X-HTTP-Method-Override" = String, Header, description = "What the request does", pattern = "^(PATCH|DELETE|HEAD)$"),
     ),
     responses(
@@ -245,39 +272,23 @@ pub(super) async fn terminate(
     security(("bearer" = []))
 )]
 pub(super) async fn overridden(
-    media: Shared,
-    context: Extension<Context>,
-    upload: UploadPath,
+    State(media): Shared,
+    Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let method = request.headers().get(&METHOD_OVERRIDE).map(HeaderValue::as_bytes);
-    match method {
-        Some(b"PATCH") => append(media, context, upload, request).await,
-        Some(b"DELETE") => terminate(media, context, upload, request).await,
-        Some(b"HEAD") => offset(media, context, upload, request).await,
+    let method = request.headers().get(&METHOD_OVERRIDE).cloned();
+    let ours = async |request| Ours::from_request(request, &media).await;
+    match method.as_ref().map(HeaderValue::as_bytes) {
+        Some(b"PATCH") => append(State(Arc::clone(&media)), ours(request).await?).await,
+        Some(b"DELETE") => terminate(State(Arc::clone(&media)), ours(request).await?).await,
+        Some(b"HEAD") => Ok(offset(ours(request).await?).await),
         _ => {
             // A stranger learns nothing first.
             let (parts, _) = request.into_parts();
-            media.0.uploader(&context, &parts).await?;
+            media.uploader(&context, &parts).await?;
             let (status, code) = (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
             Err(ApiError::new(status, code, "this path does not take this method"))
         }
-    }
-}
-
-impl Media {
-    /// The upload of a request's path, of whoever announced it.
-    async fn partial(
-        &self,
-        context: &Context,
-        parts: &Parts,
-        upload: UploadPath,
-    ) -> Result<Partial, ApiError> {
-        let person = self.uploader(context, parts).await?;
-        check_version(&parts.headers)?;
-        let id = upload.map(|Path(id)| id).unwrap_or_default();
-        let found = self.find_partial(&person, &id).await?;
-        found.ok_or_else(|| versioned(ApiError::not_found("there is no such upload; announce it again")))
     }
 }
 
