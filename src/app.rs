@@ -31,6 +31,7 @@ use crate::auth::Verifier;
 use crate::catalogue::{self, Catalogue, demo};
 use crate::config::Config;
 use crate::db::{Db, MigrationError, Migrations};
+use crate::gateway::attempts::Attempts;
 use crate::gateway::exchange::Exchange;
 use crate::gateway::{Gateway, Timing, drain};
 use crate::lease::policy::Policy;
@@ -42,6 +43,7 @@ use crate::media::{self, Media, Showing};
 use crate::messages::{self, Messages};
 use crate::net::address::Addressing;
 use crate::net::certificate::{self, CertPaths, Certificates};
+use crate::net::lane::Lane;
 use crate::net::limits::{Admission, RequestLimits};
 use crate::net::listener::{self, Players, serve_plain, serve_players};
 use crate::net::origin::Origins;
@@ -150,6 +152,8 @@ impl Node {
         let remembered =
             remembered.map(|db| catalogue::Remembered::new(db, &config.catalogue, tasks.clone()));
         let shelf = remembered.clone().map(|remembered| remembered as Arc<dyn Shelf>);
+        let counted = db.is_some() && config.modules.ledger;
+        let attempts = counted.then(Arc::<Attempts>::default);
         let gateway = Arc::new(Gateway {
             lease: Arc::new(lease),
             registry,
@@ -161,11 +165,12 @@ impl Node {
             exchange: messages.clone().map(|messages| messages as Arc<dyn Exchange>),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
+            attempts: attempts.clone(),
             tasks,
         });
         gateway.count_rules(&gateway.policy.load());
         let ledger = db.clone().filter(|_| config.modules.ledger);
-        let ledger = ledger.map(|db| Ledger::open(&config, db, journal, memory, owner, &metrics));
+        let ledger = ledger.map(|db| Ledger::open(&config, db, (journal, memory), attempts, owner, &metrics));
         let ledger = ledger.transpose().map_err(failed("data.dir"))?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
@@ -244,7 +249,7 @@ impl Node {
             ))
         };
         let tls = tls::server_config(Arc::clone(&self.certificates)).map_err(failed("tls"))?;
-        let parts = self.parts();
+        let (parts, lane) = (self.parts(), Lane::new());
         let doors = Arc::new(Players {
             tls,
             admission: Arc::clone(&self.api.admission),
@@ -252,6 +257,7 @@ impl Node {
             proxy_protocol: self.config.listen.proxy_protocol,
             handshake_timeout: self.config.limits.handshake_timeout,
             handler: routes(player_routes(&self.api, parts.clone())),
+            lane: Arc::clone(&lane),
             metrics: Arc::clone(&self.metrics),
             tasks: self.connections.clone(),
         });
@@ -273,6 +279,7 @@ impl Node {
         self.connections.spawn(serve_plain(
             admin,
             routes,
+            lane,
             timeout,
             tasks,
             self.stop_admin.subscribe(),

@@ -92,7 +92,7 @@ pub(super) fn on_behalf(staff: Claims, tenant: Arc<str>, account: Arc<str>) -> C
 ///
 /// # Errors
 /// 400 when it cannot be one, 403 when only the scope `operator` reaches it.
-pub(super) fn tenant_of(claims: &Claims, asked: Option<&str>) -> Result<Arc<str>, ApiError> {
+pub fn tenant_of(claims: &Claims, asked: Option<&str>) -> Result<Arc<str>, ApiError> {
     match asked {
         None => Ok(Arc::clone(&claims.tenant)),
         Some(tenant) if !is_tenant(tenant) => {

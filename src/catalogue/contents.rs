@@ -19,7 +19,7 @@ use crate::lease::shelf::{Barred, Sight};
 
 use super::item::{Item, Stored, named, unknown};
 use super::shape::{Content, ContentBody};
-use super::{Catalogue, EDITORS, VIEWERS, store, terms};
+use super::{Catalogue, EDITORS, VIEWERS, files, store, terms};
 
 type Shared = State<Arc<Catalogue>>;
 type Who = Extension<Context>;
@@ -54,6 +54,7 @@ pub(super) async fn create(
     let item = Item::read(&mut fields, None)?;
     let mut work = catalogue.api.db()?.begin().await?;
     terms::check(&mut work, &claims.tenant, &item).await?;
+    files::check(&mut work, &claims.tenant, &item).await?;
     let stored = store::add(&mut work, &claims.tenant, &item).await;
     let stored = stored.map_err(|error| match error {
         DbError::Taken => {
@@ -132,6 +133,7 @@ pub(super) async fn replace(
     }
     let item = item?;
     terms::check(&mut work, &claims.tenant, &item).await?;
+    files::check(&mut work, &claims.tenant, &item).await?;
     let stored = store::replace(&mut work, &claims.tenant, &item).await?;
     let stored = stored.ok_or_else(unknown)?;
     work.commit().await?;

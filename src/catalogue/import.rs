@@ -19,8 +19,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, Work};
 
+use super::files::Files;
 use super::item::Item;
 use super::records::{Format, Record, Records};
 use super::shape::{Reject, Report};
@@ -45,8 +46,8 @@ struct Run<'a> {
     db: &'a Db,
     tenant: &'a str,
     terms: Terms,
-    /// What is written next, by id: of two lines with the same id the later one counts.
-    batch: BTreeMap<String, Item>,
+    /// What is written next, by id and with its line: of two lines with the same id the later one counts.
+    batch: BTreeMap<String, (u64, Item)>,
     /// How many lines that is.
     lines: u64,
     read: u64,
@@ -138,7 +139,7 @@ impl Run<'_> {
             self.read += 1;
             match record.fields.and_then(|fields| self.item(fields)) {
                 Ok(item) => {
-                    self.batch.insert(item.id.clone(), item);
+                    self.batch.insert(item.id.clone(), (record.line, item));
                     self.lines += 1;
                 }
                 Err(error) => self.reject(record.line, &error),
@@ -168,26 +169,42 @@ impl Run<'_> {
     }
 
     async fn write(&mut self) -> Result<(), ApiError> {
-        let items: Vec<Item> = std::mem::take(&mut self.batch).into_values().collect();
+        let batch: Vec<_> = std::mem::take(&mut self.batch).into_values().collect();
         let lines = std::mem::take(&mut self.lines);
-        if items.is_empty() {
+        if batch.is_empty() {
             return Ok(());
         }
-        self.put(&items).await?;
-        self.taken += lines;
+        let mut work = self.db.begin_for(WRITING).await?;
+        let files = Files::named(&mut work, self.tenant, batch.iter().map(|(_, item)| item)).await?;
+        let (mut items, mut refused) = (Vec::new(), Vec::new());
+        for (line, item) in batch {
+            match files.check(&item) {
+                Ok(()) => items.push(item),
+                Err(error) => refused.push((line, error)),
+            }
+        }
+        self.put(work, &items).await?;
+        self.taken += lines - refused.len() as u64;
+        for (line, error) in refused {
+            self.reject(line, &error);
+        }
         for item in &items {
             self.catalogue.changed(self.tenant, &item.id);
         }
         Ok(())
     }
 
-    async fn put(&self, items: &[Item]) -> Result<(), DbError> {
-        let mut work = self.db.begin_for(WRITING).await?;
+    async fn put(&self, mut work: Work, items: &[Item]) -> Result<(), DbError> {
+        if items.is_empty() {
+            return Ok(());
+        }
         store::put_all(&mut work, self.tenant, items, false).await?;
         work.commit().await
     }
 
-    fn report(self) -> Report {
+    fn report(mut self) -> Report {
+        // Some are found only when a batch is written.
+        self.rejects.sort_by_key(|reject| reject.line);
         Report {
             read: self.read,
             taken: self.taken,

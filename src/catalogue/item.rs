@@ -166,6 +166,19 @@ impl Item {
         })
     }
 
+    /// Files of the installation that it names, with the field.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let source = match &self.source {
+            Source::File(id) => Some(id.as_str()),
+            Source::Url(_) => None,
+        };
+        let thumbnail = self.thumbnail.as_deref().and_then(|text| text.strip_prefix(FILE));
+        let source = source.map(|file| ("source", file));
+        source
+            .into_iter()
+            .chain(thumbnail.map(|file| ("thumbnail", file)))
+    }
+
     /// What editors write and exports hold.
     pub(super) fn fields(&self) -> Map<String, Value> {
         let fields = json!({

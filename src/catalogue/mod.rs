@@ -9,6 +9,7 @@
 mod contents;
 pub mod demo;
 mod export;
+mod files;
 mod import;
 mod item;
 mod list;

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::api::error::{ApiError, ErrorWith};
 use crate::api::grant::Denied;
@@ -27,6 +27,9 @@ use super::shape::Play;
 
 /// What may be said of a play; everything else is ignored, as on the watch socket.
 const PARAMETERS: [&str; 4] = ["device", "device_name", "device_class", "takeover"];
+
+/// What is escaped in a file's id: its own letters (base64url) stand as they are.
+const FILE_ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// The query of [`play`].
 #[derive(utoipa::IntoParams)]
@@ -171,7 +174,7 @@ fn address(source: &Source, place: Option<&Authority>) -> String {
     match source {
         Source::Url(url) => url.clone(),
         Source::File(id) => {
-            let path = format!("/v1/media/{}", utf8_percent_encode(id, NON_ALPHANUMERIC));
+            let path = format!("/v1/media/{}", utf8_percent_encode(id, FILE_ID));
             place.map_or_else(|| path.clone(), |place| format!("https://{place}{path}"))
         }
     }

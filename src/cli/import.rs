@@ -1,10 +1,9 @@
 //! `usher import`: files of history into the ledger, whether nodes run or not.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -12,14 +11,13 @@ use serde_json::json;
 use crate::auth::is_tenant;
 use crate::db::{Db, Migrations};
 use crate::ledger::calendar::Pattern;
+use crate::ledger::days;
 use crate::ledger::figures::Terms;
 use crate::ledger::import::{Counts, Format, ImportError, Kind, Place, Rejects, import};
 use crate::telemetry::Metrics;
 
+use super::progress::Progress;
 use super::{Failure, Settings, block_on};
-
-/// How often the progress is shown: on a terminal, and in a log.
-const PACE: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
@@ -98,6 +96,11 @@ pub(super) fn run(settings: &Settings, args: &ImportArgs) -> Result<(), Failure>
         let mut watch = |bytes, counts: &Counts| progress.show(bytes, counts);
         let done = import(place, kind, &format, source, &mut rejects, &mut watch).await;
         progress.end();
+        if kind == Kind::Plays && done.is_ok() {
+            // Reports are right without; a node makes what is missing later.
+            let _ = days::roll(&db, Some(&args.tenant), &mut |days| progress.days(days)).await;
+            progress.end();
+        }
         db.close().await;
         done.map_err(|error| match error {
             ImportError::Form(problem) => Failure::Settings(format!("{}: {problem}", args.file.display())),
@@ -163,54 +166,4 @@ fn rejects_file(args: &ImportArgs) -> PathBuf {
         name.push(".rejects.csv");
         name.into()
     })
-}
-
-/// How far an import is, on stderr.
-struct Progress {
-    size: Option<u64>,
-    terminal: bool,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new(size: Option<u64>) -> Self {
-        Self {
-            size,
-            terminal: io::stderr().is_terminal(),
-            shown: Instant::now(),
-        }
-    }
-
-    fn show(&mut self, bytes: u64, counts: &Counts) {
-        let [quick, calm] = PACE;
-        if self.shown.elapsed() < if self.terminal { quick } else { calm } {
-            return;
-        }
-        self.shown = Instant::now();
-        let read = self
-            .size
-            .filter(|size| *size > 0)
-            .map_or_else(String::new, |size| {
-                let percent = bytes.min(size) * 100 / size;
-                let filled = usize::try_from(percent / 5).unwrap_or_default();
-                format!("[{:<20}] {percent:3} % read, ", "#".repeat(filled))
-            });
-        let written = counts.taken + counts.already;
-        let line = format!(
-            "{read}{} rows, {written} written, {} rejected",
-            counts.read, counts.rejected
-        );
-        if self.terminal {
-            eprint!("\r{line:<79}");
-            let _ = io::stderr().flush();
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprint!("\r{:<79}\r", "");
-        }
-    }
 }

@@ -16,6 +16,7 @@ mod database;
 mod health;
 mod import;
 mod people;
+mod progress;
 mod report;
 mod serve;
 mod sessions;

@@ -8,9 +8,10 @@ use crate::ledger::figures::{NoFigures, Question, Terms};
 use crate::ledger::money::Currency;
 use crate::ledger::report::Report;
 use crate::ledger::royalties::Model;
+use crate::ledger::steps::Steps;
 
 use super::table::printable;
-use super::{Failure, Settings, block_on, import, table};
+use super::{Failure, Settings, block_on, import, progress, table};
 
 #[derive(Subcommand)]
 pub(super) enum ReportCommand {
@@ -86,10 +87,12 @@ pub(super) fn run(settings: &Settings, command: &ReportCommand) -> Result<(), Fa
     let report = block_on(async {
         let db = import::ready(&config).await?;
         let mut work = db
-            .connect_for(config.ledger.report_timeout)
+            .read_for(config.ledger.report_timeout)
             .await
             .map_err(Failure::other)?;
-        let report = Report::of(&mut work, &question, model, &terms).await;
+        let steps = Steps::default();
+        let report = Report::of(&mut work, &question, model, &terms, &steps);
+        let report = progress::shown(report, &steps).await;
         drop(work);
         db.close().await;
         report.map_err(|problem| match problem {

@@ -18,6 +18,11 @@ pub struct Ledger {
     pub floor: u32,
     /// Region of the plays of sessions; empty: not known.
     pub region: String,
+    /// Percent of a content's length from which a play of it counts as finished.
+    pub finished: u32,
+    /// How often the sums of days are brought up to date.
+    #[serde(with = "super::section::duration")]
+    pub sums_every: Duration,
     /// The longest that a report may take.
     #[serde(with = "super::section::duration")]
     pub report_timeout: Duration,
@@ -48,6 +53,8 @@ pub(super) fn check(ledger: &Ledger, found: &mut Problems) {
     found.range("ledger.floor", ledger.floor, 0..=1_000_000_000);
     let short = ledger.region.len() <= 64 && !ledger.region.contains('\0');
     found.check("ledger.region", short, "must be at most 64 bytes");
+    found.range("ledger.finished", ledger.finished, 1..=100);
+    found.span("ledger.sums_every", ledger.sums_every, SECOND..=86_400 * SECOND);
     found.span(
         "ledger.report_timeout",
         ledger.report_timeout,

@@ -12,12 +12,14 @@
 //! Text never holds a NUL character: PostgreSQL refuses it ([`DbError::Unfit`]).
 
 mod error;
+mod inserts;
 mod migrations;
 mod pool;
 mod sql;
 mod work;
 
 pub use error::{DbError, MigrationError, OpenError};
+pub use inserts::Inserts;
 pub use migrations::{Applied, Migrations};
 pub use pool::{Db, Engine};
 pub use sql::{Sql, containing};

@@ -173,6 +173,27 @@ impl Db {
         Ok(work)
     }
 
+    /// A transaction that reads what was committed at one moment, writes nothing, and makes no writer wait. The server itself
+    /// gives a statement up that takes longer than `patience`.
+    ///
+    /// # Errors
+    /// As [`Db::connect`].
+    pub async fn read_for(&self, patience: Duration) -> Result<Work, DbError> {
+        let mut work = self.connect_for(patience).await?;
+        match self.shared.engine {
+            // The moment is that of the first statement.
+            Engine::Sqlite => work.open("BEGIN").await?,
+            Engine::Postgres => {
+                work.open("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?;
+                let limit = sqlx::query("SELECT set_config('statement_timeout', $1, true)");
+                work.fetch_one(limit.bind(patience.as_millis().to_string()))
+                    .await?;
+            }
+        }
+        Ok(work)
+    }
+
     /// Runs one statement; how many rows it changed.
     ///
     /// # Errors

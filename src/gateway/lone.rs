@@ -166,6 +166,9 @@ impl Gateway {
                     }
                     self.metrics.concurrency_level.observe(f64::from(used));
                     self.metrics.attempt_level.observe(f64::from(used));
+                    if let Some(attempts) = &self.attempts {
+                        attempts.grant(&player, used);
+                    }
                     if victim.is_some() {
                         self.metrics.takeover_duration_seconds.observe(took.as_secs_f64());
                     }

@@ -6,6 +6,7 @@
 //! who may play (that is `lease`).
 //! Called by: `api::watch`, which hands an upgraded connection over, and `app`, which drains.
 
+pub mod attempts;
 pub mod drain;
 pub mod ear;
 mod ending;
@@ -42,6 +43,7 @@ use crate::protocol::close::EndCode;
 use crate::telemetry::Metrics;
 use crate::webhooks::refusals::Refusals;
 
+use attempts::Attempts;
 use exchange::Exchange;
 use player::Player;
 use registry::Registry;
@@ -68,6 +70,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Where refusals go that somebody wants to be told; none: nobody.
     pub refusals: Option<Refusals>,
+    /// Where starts are counted by the slot that they ask for; none: nobody wants to know.
+    pub attempts: Option<Arc<Attempts>>,
     /// Counts every session's task, so that a drain can wait for all.
     pub tasks: TaskTracker,
 }

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::lease::group::ACCOUNT;
 use crate::lease::journal::{Happened, Record, Refusal};
 use crate::lease::model;
 use crate::protocol::id::SessionId;
@@ -10,8 +11,13 @@ use super::Gateway;
 use super::player::Player;
 
 impl Gateway {
-    /// Tells those who want to know of refused starts, once for each start.
+    /// Counts a refused start, and tells those who want to know of them, once for each start.
     pub(super) fn tell_refusal(&self, player: &Player, session: SessionId, refusal: &model::Refusal) {
+        if let Some(attempts) = &self.attempts
+            && *refusal.rule == *ACCOUNT
+        {
+            attempts.refuse(player, refusal.slots.saturating_add(1));
+        }
         let Some(refusals) = &self.refusals else {
             return;
         };

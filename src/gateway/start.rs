@@ -104,6 +104,9 @@ impl Session {
                     }
                     metrics.concurrency_level.observe(f64::from(used));
                     metrics.attempt_level.observe(f64::from(used));
+                    if let Some(attempts) = &self.gateway.attempts {
+                        attempts.grant(&self.player, used);
+                    }
                     if matches!(choice.wish, Wish::Oldest | Wish::TakeOver(_)) {
                         metrics
                             .takeover_duration_seconds

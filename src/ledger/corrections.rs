@@ -1,5 +1,6 @@
 //! `POST /v1/plays`, `PUT` and `DELETE /v1/plays/{id}`: plays by hand. Nothing is changed: a correction is another row.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,9 +15,10 @@ use crate::api::error::{ApiError, ErrorBody};
 use crate::api::fields::Fields;
 use crate::api::observe::Context;
 use crate::api::page::bad_query;
-use crate::db::{Sql, Work};
+use crate::db::{DbError, Sql, Work};
 use crate::protocol::id::random;
 
+use super::calendar::DAY_MS;
 use super::desk::{Desk, tenant_of};
 use super::plays::{Play, TenantQuery, find, unknown};
 use super::royalty_routes::region;
@@ -105,6 +107,11 @@ fn fresh() -> String {
     format!("{:024x}", u128::from_be_bytes(random()) >> 32)
 }
 
+/// The day of a moment, as [`versions::change`] takes it.
+fn day_of(started_at: i64) -> BTreeSet<i64> {
+    BTreeSet::from([started_at / DAY_MS])
+}
+
 /// A row that is written by hand.
 struct ByHand<'a> {
     tenant: &'a str,
@@ -176,7 +183,11 @@ pub(super) async fn create(
     };
     let written = row.id.clone();
     let mut work = desk.db()?.begin().await?;
-    versions::change(&mut work, &tenant).await?;
+    versions::change(&mut work, &tenant, &day_of(row.started_at)).await?;
+    // A table that is divided by month does not see the id in another month.
+    if find(&mut work, &tenant, &written).await?.is_some() {
+        return Err(ApiError::from(DbError::Taken));
+    }
     insert(&mut work, row).await?;
     let play = find(&mut work, &tenant, &written).await?.ok_or_else(unknown)?;
     work.commit().await?;
@@ -254,7 +265,7 @@ impl Desk {
     ) -> Result<Play, ApiError> {
         let mut work = self.db()?.begin().await?;
         // Also the lock under which two corrections of one play take turns.
-        versions::change(&mut work, tenant).await?;
+        versions::change(&mut work, tenant, &BTreeSet::new()).await?;
         let play = find(&mut work, tenant, id).await?.ok_or_else(unknown)?;
         if play.corrects.is_some() {
             let message = "a correction is not corrected: correct its play";
@@ -267,6 +278,7 @@ impl Desk {
         let mut sql = Sql::new("SELECT started_at FROM plays WHERE tenant = ");
         sql.bind(tenant.to_owned()).push(" AND id = ").bind(id.to_owned());
         let started_at = sqlx::Row::get(&work.fetch_one(sql.query()).await?, 0);
+        versions::change(&mut work, tenant, &day_of(started_at)).await?;
         let row = ByHand {
             tenant,
             id: fresh(),

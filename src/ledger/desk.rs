@@ -7,20 +7,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::Request;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::caller;
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
-use crate::auth::{Claims, Scope, is_tenant};
+use crate::auth::{Claims, Scope};
 use crate::config::{self, Config};
-use crate::db::Db;
+use crate::db::{Db, Work};
 
 use super::cache::Cache;
 use super::figures::Terms;
-use super::{corrections, exports, insight, plays, positions, royalty_routes, statements, uploads};
+use super::running::{Place, Running};
+use super::{
+    anomalies, audience, concurrency, corrections, exports, insight, plays, positions, royalty_routes,
+    running, statements, uploads,
+};
 
 /// Scopes that see and change the ledger of their tenant.
 const STAFF: [Scope; 3] = [Scope::Finance, Scope::Admin, Scope::Operator];
@@ -38,6 +43,8 @@ pub struct Desk {
     pub(super) cache: Cache,
     /// Slots of an account whose token and plan name none.
     pub(super) slots: u32,
+    /// What is worked on.
+    pub(super) running: Arc<Running>,
     places: Arc<Semaphore>,
 }
 
@@ -52,6 +59,7 @@ impl Desk {
             scratch: config.data.dir.clone(),
             cache: Cache::default(),
             slots: config.lease.limit,
+            running: Arc::default(),
             places: Arc::new(Semaphore::new(usize::try_from(settings.reports).unwrap_or(1))),
             settings,
         }
@@ -71,8 +79,11 @@ impl Desk {
             .routes(routes!(statements::statement))
             .routes(routes!(insight::user))
             .routes(routes!(insight::usage))
-            .routes(routes!(insight::audience))
-            .routes(routes!(insight::anomalies))
+            .routes(routes!(audience::audience))
+            .routes(routes!(anomalies::anomalies))
+            .routes(routes!(concurrency::concurrency))
+            .routes(routes!(running::list))
+            .routes(routes!(running::cancel))
             .with_state(Arc::new(self))
     }
 
@@ -87,61 +98,29 @@ impl Desk {
         context: &Context,
         request: Request,
     ) -> Result<(Claims, Request), ApiError> {
-        self.caller(context, request, &STAFF).await
+        self.api.caller_with(context, request, &STAFF).await
     }
 
-    /// The verified token of a viewer, and the request.
-    pub(super) async fn viewer(
-        &self,
-        context: &Context,
-        request: Request,
-    ) -> Result<(Claims, Request), ApiError> {
-        self.caller(context, request, &[Scope::Watch]).await
-    }
-
-    async fn caller(
-        &self,
-        context: &Context,
-        request: Request,
-        scopes: &[Scope],
-    ) -> Result<(Claims, Request), ApiError> {
-        let (parts, body) = request.into_parts();
-        self.api.check_origin(&parts)?;
-        let claims = self.api.authenticate(&parts, context).await?;
-        if !scopes.iter().any(|scope| claims.scopes.has(*scope)) {
-            return Err(ApiError::forbidden(
-                "scope_forbidden",
-                "the token's scope does not allow this",
-            ));
-        }
-        Ok((claims, Request::from_parts(parts, body)))
-    }
-
-    /// A place for long work.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+    /// A place for long work of this kind.
+    pub(super) fn place(&self, kind: &'static str, claims: &Claims, tenant: &str) -> Result<Place, ApiError> {
+        let permit = Arc::clone(&self.places).try_acquire_owned();
+        let permit = permit.map_err(|_| {
             ApiError::unavailable(
                 "busy",
                 "as many reports and imports are under way as may be",
                 RETRY_BUSY,
             )
-        })
+        })?;
+        Ok(Place::take(&self.running, permit, kind, claims, tenant))
+    }
+
+    /// Rows as they are at one moment, for a report, within the longest that one may take.
+    pub(super) async fn rows(&self) -> Result<Work, ApiError> {
+        Ok(self.db()?.read_for(self.settings.report_timeout).await?)
     }
 }
 
 /// The tenant to act in: the one that is asked for, else the token's.
 pub(super) fn tenant_of(claims: &Claims, asked: Option<&str>) -> Result<String, ApiError> {
-    match asked {
-        None => Ok(claims.tenant.to_string()),
-        Some(tenant) if !is_tenant(tenant) => {
-            Err(ApiError::bad_request("tenant", "no such name of a tenant"))
-        }
-        Some(tenant) if *tenant == *claims.tenant || claims.scopes.has(Scope::Operator) => {
-            Ok(tenant.to_owned())
-        }
-        Some(_) => Err(ApiError::forbidden(
-            "tenant_forbidden",
-            "the token is for another tenant",
-        )),
-    }
+    Ok(caller::tenant_of(claims, asked)?.to_string())
 }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::stream::try_unfold;
 use serde::Deserialize;
 use sqlx::Row;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
@@ -21,6 +20,7 @@ use super::calendar::Day;
 use super::desk::{Desk, tenant_of};
 use super::plays::{COLUMNS, Play};
 use super::royalty_routes::{day, spreadsheet};
+use super::running::Place;
 use super::sheet::Sheet;
 
 /// Rows of a part.
@@ -50,7 +50,7 @@ struct Export {
     /// After which row it goes on; none: it is done.
     after: Option<(i64, String)>,
     titled: bool,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Export {
@@ -58,6 +58,10 @@ impl Export {
         let Some((at, id)) = self.after.take() else {
             return Ok(None);
         };
+        // The answer has begun: it is cut off, which its reader notices.
+        if self.place.is_cancelled() {
+            return Err(DbError::Away);
+        }
         let mut sql = Sql::new("SELECT ");
         sql.push(COLUMNS)
             .push(", p.started_at FROM plays p WHERE p.tenant = ");
@@ -149,12 +153,13 @@ pub(super) async fn export(
 ) -> Result<Response, ApiError> {
     let (claims, _) = desk.staff(&context, request).await?;
     let Query(query) = query.map_err(bad_query)?;
+    let tenant = tenant_of(&claims, query.tenant.as_deref())?;
     let mut export = Export {
-        tenant: tenant_of(&claims, query.tenant.as_deref())?,
         to: day("to", &query.to)?,
         after: Some((day("from", &query.from)?.start_ms(), String::new())),
         titled: false,
-        _place: desk.place()?,
+        place: desk.place("export", &claims, &tenant)?,
+        tenant,
         desk,
     };
     // A database that is away is told before the answer begins.

@@ -1,7 +1,7 @@
 //! What a report rests on, added up by the database, and divided by the models.
 //!
 //! Owns: the sums of plays and fees. Does not: write a report (`report` does) or store anything.
-//! Called by: `report`. Labels come from `LABELS` alone.
+//! Called by: `report`. Labels come from `labels` alone.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use sqlx::any::AnyRow;
 use crate::config;
 use crate::db::{DbError, Sql, Work};
 
-use super::calendar::Day;
+use super::calendar::{DAY_MS, Day};
+use super::days::{Stretch, stretches};
+use super::labels::{LABEL, MISSING, push_labels};
 use super::money::{Currency, net};
 use super::royalties::{Cents, Model, Share, UserCentric, split};
-
-/// Whose a content is: tenant, id and label, an empty one for none.
-pub(super) const LABELS: &str = "(SELECT tenant, id, label FROM tracks)";
+use super::steps::Steps;
 
 /// What a report is asked about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ pub enum NoFigures {
     NoShare(String),
 }
 
-/// Adds up and divides.
+/// Adds up and divides; `steps` is told how far it is.
 ///
 /// # Errors
 /// As [`NoFigures`] says.
@@ -100,6 +100,7 @@ pub async fn figures(
     question: &Question,
     model: Model,
     terms: &Terms,
+    steps: &Steps,
 ) -> Result<Figures, NoFigures> {
     let fees = Fees::of(work, question, terms).await?;
     let mut figures = Figures {
@@ -108,8 +109,12 @@ pub async fn figures(
         ..Figures::default()
     };
     match model {
-        Model::ProRata => pro_rata(work, question, terms, &fees, &mut figures).await?,
-        Model::UserCentric => user_centric(work, question, terms, &fees, &mut figures).await?,
+        Model::ProRata => pro_rata(work, question, terms, &fees, &mut figures, steps).await?,
+        Model::UserCentric => {
+            steps.expect(1);
+            user_centric(work, question, terms, &fees, &mut figures).await?;
+            steps.step();
+        }
     }
     figures.seconds.retain(|_, seconds| *seconds > 0);
     figures
@@ -164,28 +169,22 @@ impl Fees {
 
 /// The plays that count: user, content, whether outside the region, seconds. Corrections count with the play that they
 /// correct.
-fn push_watched(sql: &mut Sql, question: &Question, terms: &Terms, fees: &Fees) {
+fn push_watched(sql: &mut Sql, question: &Question, terms: &Terms, fees: &Fees, period: [i64; 2]) {
     sql.push("(SELECT user_id, content, ");
-    match &question.region {
-        Some(region) => sql
-            .push("CAST(CASE WHEN region = ")
-            .bind(region.clone())
-            .push(" THEN 0 ELSE 1 END AS BIGINT) AS outside"),
-        None => sql.push("CAST(0 AS BIGINT) AS outside"),
-    };
+    push_outside(sql, question);
     sql.push(", seconds FROM ");
     if terms.threshold > 0 {
         sql.push(
             "(SELECT min(user_id) AS user_id, min(content) AS content, min(region) AS region, \
              CAST(sum(seconds) AS BIGINT) AS seconds FROM plays WHERE ",
         );
-        push_period(sql, question);
+        push_period(sql, question, period);
         sql.push(" GROUP BY coalesce(corrects, id) HAVING sum(seconds) >= ")
             .bind(terms.threshold)
             .push(") p WHERE 1 = 1");
     } else {
         sql.push("plays p WHERE ");
-        push_period(sql, question);
+        push_period(sql, question, period);
     }
     if fees.foreigners > 0 {
         push_payers(sql, question, terms);
@@ -193,13 +192,22 @@ fn push_watched(sql: &mut Sql, question: &Question, terms: &Terms, fees: &Fees) 
     sql.push(")");
 }
 
-fn push_period(sql: &mut Sql, question: &Question) {
-    sql.push("tenant = ")
-        .bind(question.tenant.clone())
-        .push(" AND started_at >= ")
-        .bind(question.from.start_ms())
-        .push(" AND started_at < ")
-        .bind(question.to.start_ms());
+/// Whether a row is outside the region that is asked for.
+fn push_outside(sql: &mut Sql, question: &Question) {
+    match &question.region {
+        Some(region) => sql
+            .push("CAST(CASE WHEN region = ")
+            .bind(region.clone())
+            .push(" THEN 0 ELSE 1 END AS BIGINT) AS outside"),
+        None => sql.push("CAST(0 AS BIGINT) AS outside"),
+    };
+}
+
+/// Plays that started from the first of these moments on, and before the second.
+fn push_period(sql: &mut Sql, question: &Question, [from, to]: [i64; 2]) {
+    sql.push("tenant = ").bind(question.tenant.clone());
+    sql.push(" AND started_at >= ").bind(from);
+    sql.push(" AND started_at < ").bind(to);
 }
 
 /// Who pays in another currency counts there.
@@ -231,35 +239,60 @@ fn share(row: &AnyRow, first: usize, incomplete: &mut bool) -> (Share, i128) {
     (share, seconds.into())
 }
 
+/// Stretch by stretch: each is short, so that the work can end between two, and days whose sums are there cost no more than
+/// those.
 async fn pro_rata(
     work: &mut Work,
     question: &Question,
     terms: &Terms,
     fees: &Fees,
     figures: &mut Figures,
+    steps: &Steps,
 ) -> Result<(), DbError> {
-    // Added up by content first: there are fewer contents than plays to look up.
-    let mut sql = Sql::new(
-        "SELECT coalesce(t.label, ''), CAST(CASE WHEN t.id IS NULL THEN 1 ELSE 0 END AS BIGINT), c.outside, \
-         CAST(sum(c.seconds) AS BIGINT) FROM (SELECT content, outside, sum(seconds) AS seconds FROM ",
-    );
-    push_watched(&mut sql, question, terms, fees);
-    sql.push(" w GROUP BY content, outside) c LEFT JOIN ")
-        .push(LABELS)
-        .push(" t ON t.id = c.content AND t.tenant = ")
-        .bind(question.tenant.clone())
-        .push(" GROUP BY 1, 2, 3");
-    work.each(sql.query(), |row| {
-        let (share, seconds) = share(row, 0, &mut figures.incomplete);
-        *figures.seconds.entry(share).or_default() += seconds;
-    })
-    .await?;
+    let (from, to) = (question.from.start_ms() / DAY_MS, question.to.start_ms() / DAY_MS);
+    // The sums know neither single plays nor users.
+    let may_use_sums = terms.threshold == 0 && fees.foreigners == 0;
+    let stretches = stretches(work, &question.tenant, from, to, may_use_sums).await?;
+    steps.expect(stretches.len());
+    for stretch in stretches {
+        let sql = watched_in(stretch, question, terms, fees);
+        work.each(sql.query(), |row| {
+            let (share, seconds) = share(row, 0, &mut figures.incomplete);
+            *figures.seconds.entry(share).or_default() += seconds;
+        })
+        .await?;
+        steps.step();
+    }
     figures.cents = split(fees.pool, &figures.seconds);
     let given: i128 = figures.cents.values().sum();
     figures.unallocated = fees.pool - given;
     let nobody_watched = figures.seconds.values().all(|seconds| *seconds <= 0);
     figures.idle = if nobody_watched { fees.payers } else { 0 };
     Ok(())
+}
+
+/// What was watched in a stretch, by label.
+fn watched_in(stretch: Stretch, question: &Question, terms: &Terms, fees: &Fees) -> Sql {
+    let Stretch { from, to, summed } = stretch;
+    let mut sql = Sql::new("SELECT ");
+    // Added up by content first: there are fewer contents than plays to look up.
+    sql.push(LABEL).push(", ").push(MISSING);
+    sql.push(", c.outside, CAST(sum(c.seconds) AS BIGINT) FROM (SELECT content, outside, sum(seconds) AS seconds FROM ");
+    if summed {
+        sql.push("(SELECT content, ");
+        push_outside(&mut sql, question);
+        sql.push(", seconds FROM play_days WHERE tenant = ")
+            .bind(question.tenant.clone());
+        sql.push(" AND day >= ").bind(from);
+        sql.push(" AND day < ").bind(to).push(")");
+    } else {
+        let period = [from, to].map(|day| day.saturating_mul(DAY_MS));
+        push_watched(&mut sql, question, terms, fees, period);
+    }
+    sql.push(" w GROUP BY content, outside) c");
+    push_labels(&mut sql, "c.content", &question.tenant);
+    sql.push(" GROUP BY 1, 2, 3");
+    sql
 }
 
 async fn user_centric(
@@ -270,16 +303,16 @@ async fn user_centric(
     figures: &mut Figures,
 ) -> Result<(), DbError> {
     let mut sql = Sql::new(
-        "SELECT u.user_id, s.fee, s.origin, u.label, u.missing, u.outside, u.seconds FROM (SELECT w.user_id AS user_id, \
-         coalesce(t.label, '') AS label, CAST(CASE WHEN t.id IS NULL THEN 1 ELSE 0 END AS BIGINT) AS missing, w.outside, \
-         CAST(sum(w.seconds) AS BIGINT) AS seconds FROM ",
+        "SELECT u.user_id, s.fee, s.origin, u.label, u.missing, u.outside, u.seconds FROM (SELECT \
+         w.user_id AS user_id, ",
     );
-    push_watched(&mut sql, question, terms, fees);
-    sql.push(" w LEFT JOIN ")
-        .push(LABELS)
-        .push(" t ON t.id = w.content AND t.tenant = ")
-        .bind(question.tenant.clone())
-        .push(" GROUP BY 1, 2, 3, 4) u LEFT JOIN subscribers s ON s.user_id = u.user_id AND s.tenant = ")
+    sql.push(LABEL).push(" AS label, ").push(MISSING);
+    sql.push(" AS missing, w.outside, CAST(sum(w.seconds) AS BIGINT) AS seconds FROM ");
+    let period = [question.from.start_ms(), question.to.start_ms()];
+    push_watched(&mut sql, question, terms, fees, period);
+    sql.push(" w");
+    push_labels(&mut sql, "w.content", &question.tenant);
+    sql.push(" GROUP BY 1, 2, 3, 4) u LEFT JOIN subscribers s ON s.user_id = u.user_id AND s.tenant = ")
         .bind(question.tenant.clone())
         .push(" ORDER BY u.user_id");
     let mut split = Splitting::default();
@@ -329,10 +362,21 @@ async fn strangers(work: &mut Work, question: &Question, terms: &Terms, fees: &F
     if question.currency != terms.home && fees.foreigners > 0 {
         return Ok(0);
     }
-    let mut sql = Sql::new("SELECT CAST(count(*) AS BIGINT) FROM (SELECT DISTINCT user_id FROM plays WHERE ");
-    push_period(&mut sql, question);
-    sql.push(") u WHERE NOT EXISTS (SELECT 1 FROM subscribers s WHERE s.user_id = u.user_id AND s.tenant = ")
+    // From user to user through the index: it costs what there are of users, not of plays.
+    let mut sql = Sql::new("WITH RECURSIVE u (user_id) AS (SELECT min(user_id) FROM plays WHERE tenant = ");
+    sql.bind(question.tenant.clone())
+        .push(" UNION ALL SELECT (SELECT min(p.user_id) FROM plays p WHERE p.tenant = ")
         .bind(question.tenant.clone())
-        .push(")");
+        .push(" AND p.user_id > u.user_id) FROM u WHERE u.user_id IS NOT NULL) ");
+    sql.push("SELECT CAST(count(*) AS BIGINT) FROM u WHERE u.user_id IS NOT NULL ");
+    sql.push("AND NOT EXISTS (SELECT 1 FROM subscribers s WHERE s.user_id = u.user_id AND s.tenant = ")
+        .bind(question.tenant.clone())
+        .push(") AND EXISTS (SELECT 1 FROM plays WHERE user_id = u.user_id AND ");
+    push_period(
+        &mut sql,
+        question,
+        [question.from.start_ms(), question.to.start_ms()],
+    );
+    sql.push(")");
     Ok(work.fetch_one(sql.query()).await?.get(0))
 }

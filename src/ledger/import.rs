@@ -4,7 +4,6 @@
 //! forms of dates are said by whoever imports.
 //! Called by: the command `import`, and the routes, on a thread that may block: files are read as the rows are written.
 
-mod inserts;
 mod plays;
 mod rejects;
 mod rows;
@@ -12,15 +11,16 @@ mod spill;
 mod tracks;
 mod users;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, Inserts, Sql};
 
 use super::calendar::Pattern;
 use super::figures::Terms;
+use super::versions;
 
 pub use rejects::{Reject, Rejects};
 use rows::{Header, Next, Rows};
@@ -193,6 +193,26 @@ impl<R: Read> Run<'_, R> {
         self.counts.taken += changed;
         self.counts.already += (rows as u64).saturating_sub(changed);
         (self.watch)(self.rows.bytes(), &self.counts);
+    }
+}
+
+/// Inserts rows; how many that changed. `days` are those of the plays among them.
+async fn insert(place: Place<'_>, days: &BTreeSet<i64>, inserts: Inserts) -> Result<u64, DbError> {
+    let mut work = place.db.begin_for(PATIENCE).await?;
+    let changed = inserts.run(&mut work).await?;
+    if changed > 0 {
+        versions::change(&mut work, place.tenant, days).await?;
+    }
+    work.commit().await?;
+    Ok(changed)
+}
+
+/// Begins a row with its tenant.
+fn push_first(sql: &mut Sql, first: bool, tenant: &str) {
+    if first {
+        sql.push("(").bind(tenant.to_owned()).push(", ");
+    } else {
+        sql.push("($1, ");
     }
 }
 

@@ -12,7 +12,8 @@ use sqlx::Row;
 
 use crate::db::{DbError, Engine, Sql, Work};
 
-use super::figures::{LABELS, Question, Terms};
+use super::figures::{Question, Terms};
+use super::labels::{LABEL, push_labels};
 
 /// The fingerprint, in hex.
 ///
@@ -52,11 +53,13 @@ pub(super) async fn fingerprint(
         sql.push(" AND started_at >= ").bind(question.from.start_ms());
         sql.push(" AND started_at < ").bind(question.to.start_ms());
     };
-    let mut sql = Sql::new("SELECT t.id, t.label FROM ");
-    sql.push(LABELS).push(" t WHERE t.tenant = ").bind(tenant());
-    sql.push(" AND t.id IN (SELECT content");
+    let mut sql = Sql::new("SELECT c.content, ");
+    sql.push(LABEL).push(" FROM (SELECT DISTINCT content");
     period(&mut sql);
-    sql.push(") ORDER BY t.id").push(bytes);
+    sql.push(") c");
+    push_labels(&mut sql, "c.content", &question.tenant);
+    sql.push(" WHERE t.id IS NOT NULL OR k.id IS NOT NULL ORDER BY c.content")
+        .push(bytes);
     work.each(sql.query(), |row| {
         line(json!(["label", row.get::<String, _>(0), row.get::<String, _>(1)]));
     })

@@ -5,26 +5,34 @@
 //! facts of the store's journal (`scribe`).
 //! Called by: `app`, which starts it, and the commands `import` and `report`. What it promises: docs/ledger.md.
 
+mod anomalies;
+mod audience;
 mod cache;
 pub mod calendar;
+mod concurrency;
 mod corrections;
+pub mod days;
 mod desk;
 mod exports;
 pub mod figures;
 pub mod import;
 mod inputs;
 mod insight;
+mod labels;
 pub mod money;
 mod plays;
 mod positions;
 pub mod remembered;
 pub mod report;
+mod round;
 pub mod royalties;
 mod royalty_routes;
+mod running;
 pub mod scribe;
 mod sessions;
 mod sheet;
 mod statements;
+pub mod steps;
 mod uploads;
 mod versions;
 
@@ -34,6 +42,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::db::Db;
+use crate::gateway::attempts::Attempts;
 use crate::lease::diary::Writer;
 use crate::lease::journal::Journal;
 use crate::lease::memory::Memory;
@@ -42,27 +51,32 @@ use crate::protocol::id::OwnerId;
 use crate::telemetry::Metrics;
 
 pub use desk::Desk;
+use round::Round;
 use scribe::{READER, Scribe};
 
 /// In the data directory of a node without Redis: what plays, and what ended and is in no row yet.
 const DIARY_FILE: &str = "plays.journal";
 
+/// What plays are read from, and what a node without Redis keeps its sessions and their facts in.
+pub type Facts = (Arc<dyn Journal>, Option<(Arc<Memory>, Arc<MemoryJournal>)>);
+
 /// The ledger of a node.
 pub struct Ledger {
     scribe: Scribe,
+    round: Round,
     diary: Option<Arc<Writer>>,
 }
 
 impl Ledger {
-    /// Prepares the ledger; `memory` is what a node without Redis keeps its sessions and their facts in.
+    /// Prepares the ledger. `attempts` are the starts that this node counts.
     ///
     /// # Errors
     /// The diary cannot be read or written.
     pub fn open(
         config: &Config,
         db: Db,
-        journal: Arc<dyn Journal>,
-        memory: Option<(Arc<Memory>, Arc<MemoryJournal>)>,
+        (journal, memory): Facts,
+        attempts: Option<Arc<Attempts>>,
         owner: OwnerId,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -77,19 +91,22 @@ impl Ledger {
             Writer::start(file, settings.checkpoint, store, facts, READER).map(Arc::new)
         });
         Ok(Self {
+            round: Round::new(db.clone(), settings.sums_every, attempts),
             scribe: Scribe::new(db, journal, owner, Arc::clone(metrics), &settings.region, bound),
             diary: diary.transpose()?,
         })
     }
 
-    /// Begins to write plays into rows.
+    /// Begins to write plays into rows, and to make its rounds.
     pub fn start(&self) {
+        self.round.start();
         self.scribe.start(self.diary.clone());
     }
 
     /// Writes what there is, as far as the database answers; the rest stays in the journal or the diary.
     pub async fn stop(&self) {
         self.scribe.stop().await;
+        self.round.stop().await;
         if let Some(diary) = self.diary.clone() {
             let _ = tokio::task::spawn_blocking(move || diary.close()).await;
         }

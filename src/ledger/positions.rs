@@ -62,7 +62,7 @@ pub(super) async fn positions(
     query: Result<Query<PositionsQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (claims, _) = desk.viewer(&context, request).await?;
+    let (claims, _) = desk.api.watcher(&context, request).await?;
     let Query(query) = query.map_err(bad_query)?;
     let page = List::new(query.page, query.limit)?;
     let own = |sql: &mut Sql| {

@@ -3,6 +3,8 @@
 //! Owns: telling it, and taking the person out of it: seconds and fees stay, since statements rest on them, under a name that
 //! leads to nobody. Does not: know people (`accounts` does). Called by: `accounts`.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -72,7 +74,8 @@ impl Remembered for Memory {
             changed += work.execute(sql.query()).await?;
         }
         if changed > 0 {
-            versions::change(&mut work, &account.tenant).await?;
+            // What was watched of which content stays as it is.
+            versions::change(&mut work, &account.tenant, &BTreeSet::new()).await?;
         }
         work.commit().await?;
         Ok(())

@@ -11,6 +11,7 @@ use crate::db::Work;
 use super::figures::{Figures, NoFigures, Question, Terms, figures};
 use super::royalties::{Model, Share};
 use super::sheet::Sheet;
+use super::steps::Steps;
 
 /// Who is paid what for a period. Rows, unlabelled, outside the region and unallocated add up to the pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
@@ -78,7 +79,7 @@ pub struct Idle {
 }
 
 impl Report {
-    /// Adds up and writes.
+    /// Adds up and writes; `steps` is told how far it is. `work` reads the rows of one moment.
     ///
     /// # Errors
     /// As [`NoFigures`] says.
@@ -87,8 +88,9 @@ impl Report {
         question: &Question,
         model: Model,
         terms: &Terms,
+        steps: &Steps,
     ) -> Result<Self, NoFigures> {
-        let figures = figures(work, question, model, terms).await?;
+        let figures = figures(work, question, model, terms, steps).await?;
         Ok(Self::write(question, model, &figures))
     }
 

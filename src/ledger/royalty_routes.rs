@@ -114,18 +114,18 @@ impl From<NoFigures> for ApiError {
 }
 
 impl Desk {
-    /// The report, as it was worked out before where nothing changed since, and the version of the rows that it rests on.
-    pub(super) async fn report(&self, question: &Question, model: Model) -> Result<(Report, i64), ApiError> {
-        let db = self.db()?;
-        let version = versions::current(db, &question.tenant).await?;
+    /// The report, as it was worked out before where nothing changed since.
+    async fn report(&self, claims: &Claims, question: &Question, model: Model) -> Result<Report, ApiError> {
+        let mut work = self.rows().await?;
+        let version = versions::current(&mut work, &question.tenant).await?;
         if let Some(report) = self.cache.find(question, model, version) {
-            return Ok((report, version));
+            return Ok(report);
         }
-        let _place = self.place()?;
-        let mut work = db.connect_for(self.settings.report_timeout).await?;
-        let report = Report::of(&mut work, question, model, &self.terms).await?;
+        let place = self.place("royalties", claims, &question.tenant)?;
+        let report = Report::of(&mut work, question, model, &self.terms, place.steps());
+        let report = place.run(report).await?;
         self.cache.keep(question, model, version, &report);
-        Ok((report, version))
+        Ok(report)
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn royalties(
     query: Result<Query<RoyaltyQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (claims, _): (Claims, _) = desk.staff(&context, request).await?;
+    let (claims, _) = desk.staff(&context, request).await?;
     let Query(query) = query.map_err(bad_query)?;
     let tenant = tenant_of(&claims, query.tenant.as_deref())?;
     let csv = match query.format.as_deref() {
@@ -165,7 +165,7 @@ pub(super) async fn royalties(
         currency: query.currency.as_deref(),
     };
     let (question, model) = asked.question(&desk, tenant)?;
-    let (report, _) = desk.report(&question, model).await?;
+    let report = desk.report(&claims, &question, model).await?;
     if csv {
         return Ok(spreadsheet(report.csv()));
     }

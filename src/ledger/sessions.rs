@@ -3,18 +3,19 @@
 //! Owns: what of a journal's record becomes a row, and that a record that comes twice is one row. Does not: read the
 //! journal (`scribe` does). Called by: `scribe`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::db::{Db, DbError, Sql};
+use crate::db::{Db, DbError, Inserts};
 use crate::lease::journal::{Happened, Record};
 
+use super::calendar::DAY_MS;
 use super::versions;
 
 /// The longest wait of one transaction; less than a reader's lease on its turn.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Rows in a statement: SQLite takes 32,766 parameters.
+/// Rows in a transaction.
 const ROWS: usize = 500;
 
 /// What became of records.
@@ -71,43 +72,46 @@ async fn one_by_one(db: &Db, records: &[&Record], region: &str) -> Result<Writte
 async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, DbError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    let mut sql = Sql::new(
+    let mut inserts = Inserts::new(
         "INSERT INTO plays (recorded_at, region, kind, tenant, id, user_id, content, device, device_name, device_class, code, \
          started_at, ended_at, seconds, position_ms) VALUES ",
+        " ON CONFLICT DO NOTHING",
     );
-    for (at, record) in records.iter().enumerate() {
-        if at == 0 {
-            sql.push("(").bind(now).push(", ").bind(region.to_owned());
-        } else {
-            sql.push(", ($1, $2");
-        }
-        let row = Row::of(record);
-        let account = &record.account;
-        let texts = [
-            &account.tenant,
-            &*record.session,
-            &account.account,
-            &record.content,
-            &record.device,
-        ]
-        .map(clean);
-        sql.push(", 'session', ").bind_all(texts).push(", ");
-        let more = [
-            record.device_name.as_deref(),
-            record.device_class.as_deref(),
-            row.code,
-        ];
-        sql.bind_all(more.map(|text| text.map(clean))).push(", ");
-        sql.bind_all([row.started_at, row.ended_at, row.seconds, row.position_ms])
-            .push(")");
+    let mut changed: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    for record in records {
+        let (row, account) = (Row::of(record), &record.account);
+        let days = changed.entry(&account.tenant).or_default();
+        days.insert(row.started_at / DAY_MS);
+        inserts.add(|sql, first| {
+            if first {
+                sql.push("(").bind(now).push(", ").bind(region.to_owned());
+            } else {
+                sql.push("($1, $2");
+            }
+            let texts = [
+                &account.tenant,
+                &*record.session,
+                &account.account,
+                &record.content,
+                &record.device,
+            ]
+            .map(clean);
+            sql.push(", 'session', ").bind_all(texts).push(", ");
+            let more = [
+                record.device_name.as_deref(),
+                record.device_class.as_deref(),
+                row.code,
+            ];
+            sql.bind_all(more.map(|text| text.map(clean))).push(", ");
+            sql.bind_all([row.started_at, row.ended_at, row.seconds, row.position_ms])
+                .push(")");
+        });
     }
-    sql.push(" ON CONFLICT (tenant, id) DO NOTHING");
     let mut work = db.begin_for(PATIENCE).await?;
-    let written = work.execute(sql.query()).await?;
+    let written = inserts.run(&mut work).await?;
     if written > 0 {
-        let tenants: BTreeSet<&str> = records.iter().map(|record| &*record.account.tenant).collect();
-        for tenant in tenants {
-            versions::change(&mut work, tenant).await?;
+        for (tenant, days) in changed {
+            versions::change(&mut work, tenant, &days).await?;
         }
     }
     work.commit().await?;

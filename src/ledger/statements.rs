@@ -3,7 +3,7 @@
 //! Owns: freezing, and that a frozen report never changes: what comes later is a revision of its own, with the difference.
 //! Does not: work reports out (`report` does). Called by: `desk`'s router.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +32,7 @@ use super::plays::TenantQuery;
 use super::report::Report;
 use super::royalties::Model;
 use super::royalty_routes::Asked;
+use super::steps::Steps;
 use super::{time, versions};
 
 /// How often freezing begins anew because rows came in between.
@@ -146,9 +147,10 @@ pub(super) async fn freeze(
         currency: currency.as_deref(),
     };
     let (question, model) = asked.question(&desk, tenant)?;
-    let _place = desk.place()?;
+    let place = desk.place("statement", &claims, &question.tenant)?;
     for _ in 0..TRIES {
-        if let Some((status, statement)) = desk.freeze(&question, model, &claims.account).await? {
+        let work = desk.freeze(&question, model, &claims.account, place.steps());
+        if let Some((status, statement)) = place.run(work).await? {
             return Ok((status, Json(statement)).into_response());
         }
     }
@@ -166,19 +168,17 @@ impl Desk {
         question: &Question,
         model: Model,
         by: &str,
+        steps: &Steps,
     ) -> Result<Option<(StatusCode, Statement)>, ApiError> {
-        let (db, patience) = (self.db()?, self.settings.report_timeout);
-        let version = versions::current(db, &question.tenant).await?;
-        let mut work = db.connect_for(patience).await?;
-        let report = Report::of(&mut work, question, model, &self.terms).await?;
+        let (db, mut work) = (self.db()?, self.rows().await?);
+        let version = versions::current(&mut work, &question.tenant).await?;
+        let report = Report::of(&mut work, question, model, &self.terms, steps).await?;
         let inputs = fingerprint(&mut work, db.engine(), question, &self.terms).await?;
         drop(work);
         let mut work = db.begin().await?;
         // Whoever else freezes or writes waits here.
-        versions::change(&mut work, &question.tenant).await?;
-        let mut sql = Sql::new("SELECT version FROM ledger_versions WHERE tenant = ");
-        sql.bind(question.tenant.clone());
-        if work.fetch_one(sql.query()).await?.get::<i64, _>(0) != version + 1 {
+        let now = versions::change(&mut work, &question.tenant, &BTreeSet::new()).await?;
+        if now != version.rows + 1 {
             return Ok(None);
         }
         let mut sql = Sql::new(COLUMNS);

@@ -122,13 +122,14 @@ pub(super) async fn import(
         return Err(ApiError::new(status, code, "the body must be text/csv"));
     }
     desk.db()?;
-    let place = desk.place()?;
-    let upload = Upload::take(&desk.scratch, request.into_body(), desk.settings.import_bytes).await?;
+    let place = desk.place("import", &claims, &tenant)?;
+    let upload = Upload::take(&desk.scratch, request.into_body(), desk.settings.import_bytes);
+    let upload = place.run(upload).await?;
     let (runtime, shared) = (Handle::current(), Arc::clone(&desk));
     // Files are read as rows are written: on a thread that may block.
     let work = tokio::task::spawn_blocking(move || {
-        let (_place, mut upload) = (place, upload);
-        runtime.block_on(async { run(&shared, &tenant, kind, &format, &mut upload).await })
+        let (place, mut upload) = (place, upload);
+        runtime.block_on(async { place.run(run(&shared, &tenant, kind, &format, &mut upload)).await })
     });
     let done = work
         .await

@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 use utoipa::ToSchema;
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::observe::Context;
 use crate::api::page::{List, Listing, bad_query};
 use crate::db::Sql;
@@ -74,7 +74,10 @@ pub(super) struct Access {
     path = "/v1/files/accesses",
     tag = "media",
     params(Listed),
-    responses((status = 200, description = "The accesses", body = Listing<Access>)),
+    responses(
+        (status = 200, description = "The accesses", body = Listing<Access>),
+        (status = 404, description = "`not_found`: there is no such file", body = ErrorBody),
+    ),
     security(("bearer" = []))
 )]
 pub(super) async fn accesses(
@@ -97,6 +100,7 @@ pub(super) async fn accesses(
         return Err(ApiError::forbidden("scope_forbidden", message));
     }
     let mut work = media.api.db()?.connect().await?;
+    scope.check(&mut work).await?;
     let mut sql = Sql::new("SELECT count(*) FROM file_accesses WHERE tenant = ");
     scope.narrow(&mut sql);
     let found: i64 = work.fetch_one(sql.query()).await?.get(0);

@@ -19,6 +19,8 @@ pub(super) enum Piece {
     Text(Bytes),
     /// These bytes of the file.
     File(Range<u64>),
+    /// These bytes, which were made of the file, and how far they go.
+    Made(Bytes, u64),
 }
 
 /// A body on its way.
@@ -115,10 +117,15 @@ impl Flow {
                 }
             }
             match self.pieces.front()? {
-                Piece::Text(_) => {
-                    let Some(Piece::Text(bytes)) = self.pieces.pop_front() else {
-                        return None;
-                    };
+                Piece::Text(bytes) => {
+                    let bytes = bytes.clone();
+                    self.pieces.pop_front();
+                    return Some(Ok(bytes));
+                }
+                Piece::Made(bytes, end) => {
+                    let (bytes, end) = (bytes.clone(), *end);
+                    self.meter.sent(bytes.len() as u64, end);
+                    self.pieces.pop_front();
                     return Some(Ok(bytes));
                 }
                 Piece::File(range) => {

@@ -8,7 +8,7 @@
 //! `upload` reads a form piece by piece (`form`), or `tus` an upload that may be resumed; `intake` counts, hashes and judges
 //! the bytes (`kind`) on their way into the `store`. The row (`files`) is seen only when the last byte is in the store, and
 //! its bytes are given out only when the scanner (`scan`), if there is one, found nothing. `delivery` answers with ranges
-//! (`range`) to whoever `viewer` lets in; `flow` sends while `pulse` says that the lease lives, and `visits` counts it.
+//! (`range`) to whoever `viewer` lets in, with the ticket in a `playlist`; `flow` sends while `pulse` says that the lease lives, and `visits` counts it.
 
 mod accesses;
 mod assembly;
@@ -21,6 +21,7 @@ mod form;
 mod intake;
 mod kind;
 mod partial;
+mod playlist;
 mod pulse;
 mod quota;
 mod range;

@@ -79,6 +79,26 @@ pub(super) struct Piece {
     pub(super) size: u64,
 }
 
+/// Cuts a body into pieces. Each is allocated once, as large as it will be: one that grew would cost twice its size.
+#[derive(Default)]
+struct Cutter(BytesMut);
+
+impl Cutter {
+    /// Takes bytes until a piece is whole; none: there are no more. `room`: how many may still come.
+    fn cut(&mut self, bytes: &mut Bytes, room: u64) -> Option<Bytes> {
+        if bytes.is_empty() {
+            return None;
+        }
+        if self.0.is_empty() {
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            self.0.reserve(PIECE_BYTES.min(room));
+        }
+        let more = bytes.len().min(PIECE_BYTES - self.0.len());
+        self.0.extend_from_slice(&bytes.split_to(more));
+        (self.0.len() == PIECE_BYTES).then(|| self.0.split().freeze())
+    }
+}
+
 impl Checksum {
     /// By this algorithm.
     #[must_use]
@@ -232,15 +252,15 @@ impl Media {
         let mut source = Source::new(body, self.settings.silence, LONGEST);
         // Bytes with a checksum count together or not at all.
         let mut unproven = Vec::new();
-        let mut buffer = BytesMut::new();
-        let mut at = partial.received;
+        let (mut cutter, mut at) = (Cutter::default(), partial.received);
         let came = loop {
-            let next = match source.next().await {
+            let mut next = match source.next().await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
-            if next.len() as u64 > partial.length - at - buffer.len() as u64 {
+            let room = partial.length - at - cutter.0.len() as u64;
+            if next.len() as u64 > room {
                 let (status, code) = (StatusCode::PAYLOAD_TOO_LARGE, "upload_too_long");
                 self.drop_pieces(&unproven).await;
                 return Err(versioned(ApiError::new(
@@ -252,9 +272,8 @@ impl Media {
             if let Some(checksum) = &mut checksum {
                 checksum.context.update(&next);
             }
-            buffer.extend_from_slice(&next);
-            if buffer.len() >= PIECE_BYTES {
-                let piece = self.put_piece(at, buffer.split().freeze()).await?;
+            while let Some(piece) = cutter.cut(&mut next, room) {
+                let piece = self.put_piece(at, piece).await?;
                 at += piece.size;
                 if checksum.is_some() {
                     unproven.push(piece);
@@ -263,8 +282,8 @@ impl Media {
                 }
             }
         };
-        if !buffer.is_empty() {
-            unproven.push(self.put_piece(at, buffer.freeze()).await?);
+        if !cutter.0.is_empty() {
+            unproven.push(self.put_piece(at, cutter.0.freeze()).await?);
         }
         let proven = checksum.is_none_or(|sum| came.is_ok() && sum.context.finish().as_ref() == sum.expected);
         if !proven {

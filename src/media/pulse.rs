@@ -3,10 +3,11 @@
 //! Owns: how often that is asked (twice a second and a little more) and that no byte goes out on an answer older than
 //! that allows. Does not: judge leases. Called by: `flow`.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::auth::Ticket;
@@ -19,25 +20,26 @@ const PAUSE: Duration = Duration::from_millis(400);
 /// No byte goes out when the last answer is older: with what is on the line, the bytes stop within a second.
 const OLDEST: Duration = Duration::from_millis(750);
 
-type Asking = Pin<Box<dyn Future<Output = bool> + Send>>;
-
 /// The lease behind a response.
 pub(super) struct Pulse {
     gateway: Arc<Gateway>,
     ticket: Ticket,
-    asking: Option<Asking>,
+    /// Where questions are asked: what the lease store spawns for all must not be on the slow lane.
+    home: Handle,
+    asking: Option<JoinHandle<bool>>,
     due: Instant,
     confirmed: Instant,
 }
 
 impl Pulse {
-    /// The lease of a ticket, which was just found to live.
+    /// The lease of a ticket, which was just found to live. Called where requests are answered.
     #[must_use]
     pub(super) fn new(gateway: Arc<Gateway>, ticket: Ticket) -> Self {
         let now = Instant::now();
         Self {
             gateway,
             ticket,
+            home: Handle::current(),
             asking: None,
             due: now + PAUSE,
             confirmed: now,
@@ -55,12 +57,12 @@ impl Pulse {
         if self.asking.is_none() {
             sleep_until(self.due).await;
             let (gateway, ticket) = (Arc::clone(&self.gateway), self.ticket.clone());
-            self.asking = Some(Box::pin(async move { lives(&gateway, &ticket).await }));
+            self.asking = Some(self.home.spawn(async move { lives(&gateway, &ticket).await }));
         }
         let Some(asking) = &mut self.asking else {
             return false;
         };
-        let lives = asking.await;
+        let lives = asking.await.unwrap_or(false);
         let now = Instant::now();
         (self.asking, self.confirmed, self.due) = (None, now, now + PAUSE);
         lives

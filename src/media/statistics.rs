@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::observe::Context;
 use crate::api::page::bad_query;
-use crate::db::Sql;
+use crate::db::{Sql, Work};
 
 use super::Media;
 use super::counts::{Counts, Library, Month, Used, groups, library, months, most_used, open, total};
-use super::viewer::Person;
+use super::viewer::{Person, no_file};
 
 /// What accesses may be grouped by; each is a column.
 const DIMENSIONS: [&str; 7] = [
@@ -100,7 +100,10 @@ pub(super) struct Stats {
     path = "/v1/files/stats",
     tag = "media",
     params(Asked),
-    responses((status = 200, description = "The counts", body = Stats)),
+    responses(
+        (status = 200, description = "The counts", body = Stats),
+        (status = 404, description = "`not_found`: there is no such file", body = ErrorBody),
+    ),
     security(("bearer" = []))
 )]
 pub(super) async fn stats(
@@ -120,6 +123,7 @@ pub(super) async fn stats(
     let by = dimensions(query.by.as_deref())?;
     let floor = media.settings.statistics.floor;
     let mut work = media.api.db()?.connect().await?;
+    scope.check(&mut work).await?;
     let total = total(&mut work, &scope).await?;
     let shown = total.unique.unwrap_or_default() >= i64::from(floor);
     let rows = if shown && !by.is_empty() {
@@ -185,6 +189,21 @@ impl Scope {
             to: month("to", to)?,
             file: file.cloned(),
         })
+    }
+
+    /// Whether the tenant has, or had, the file that is asked about.
+    ///
+    /// # Errors
+    /// 404: another tenant's file is as none.
+    pub(super) async fn check(&self, work: &mut Work) -> Result<(), ApiError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut sql = Sql::new("SELECT 1 FROM files WHERE state <> 'receiving' AND tenant = ");
+        sql.bind(&*self.tenant).push(" AND id = ").bind(&**file);
+        sql.push(" UNION ALL SELECT 1 FROM file_accesses WHERE tenant = ");
+        sql.bind(&*self.tenant).push(" AND file_id = ").bind(&**file);
+        sql.push(" LIMIT 1");
+        let found = work.fetch_optional(sql.query()).await?;
+        found.map(|_| ()).ok_or_else(no_file)
     }
 
     /// Goes on with the tenant and the rest.

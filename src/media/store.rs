@@ -3,8 +3,8 @@
 //! Owns: objects by their random keys; one that is being written is invisible until it is whole. Does not: know what is
 //! in them, or whose they are. Called by: `intake` and `tus` to write, `delivery` and `scan` to read, `sweep` to remove.
 
-use std::io::SeekFrom;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,6 @@ use object_store::signer::Signer;
 use object_store::{
     ClientOptions, GetOptions, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt, RetryConfig,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::config::Media;
 
@@ -189,7 +188,7 @@ impl Store {
         let found = self.objects.get_opts(&self.key(key), options).await?;
         let range = found.range.clone();
         match found.payload {
-            GetResultPayload::File(file, _) => pieces(tokio::fs::File::from_std(file), range).await,
+            GetResultPayload::File(file, _) => Ok(pieces(file, range)),
             GetResultPayload::Stream(stream) => Ok(stream.map_err(StoreError::from).boxed()),
         }
     }
@@ -262,28 +261,30 @@ fn tidy(root: &Path, before: SystemTime) -> std::io::Result<usize> {
     Ok(removed)
 }
 
-/// Reads a range of a file, so many bytes at once.
-async fn pieces(mut file: tokio::fs::File, range: Range<u64>) -> Result<Chunks, StoreError> {
-    let failed = |error: std::io::Error| StoreError::Failed(error.to_string());
-    file.seek(SeekFrom::Start(range.start)).await.map_err(failed)?;
-    let left = range.end - range.start;
-    let read = stream::try_unfold((file, left), move |(mut file, left)| async move {
-        if left == 0 {
+/// Reads a range of a file, so many bytes at once: each read makes the buffer that is sent.
+fn pieces(file: std::fs::File, range: Range<u64>) -> Chunks {
+    let failed = |error: &dyn std::error::Error| StoreError::Failed(error.to_string());
+    let read = stream::try_unfold((Arc::new(file), range), move |(file, range)| async move {
+        if range.is_empty() {
             return Ok(None);
         }
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
-        let mut buffer = BytesMut::with_capacity(most);
-        let count = (&mut file)
-            .take(most as u64)
-            .read_buf(&mut buffer)
-            .await
-            .map_err(failed)?;
-        if count == 0 {
+        let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let (source, at) = (Arc::clone(&file), range.start);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buffer = BytesMut::zeroed(left.min(READ_BYTES));
+            let count = source.read_at(&mut buffer, at)?;
+            buffer.truncate(count);
+            std::io::Result::Ok(buffer.freeze())
+        });
+        let bytes = read.await.map_err(|error| failed(&error))?;
+        let bytes = bytes.map_err(|error| failed(&error))?;
+        if bytes.is_empty() {
             return Err(StoreError::Failed("the file is shorter than it was".to_owned()));
         }
-        Ok(Some((buffer.freeze(), (file, left - count as u64))))
+        let rest = range.start + bytes.len() as u64..range.end;
+        Ok(Some((bytes, (file, rest))))
     });
-    Ok(read.boxed())
+    read.boxed()
 }
 
 /// An object that is being written.

@@ -294,6 +294,15 @@ fn not_ready(code: &'static str, message: &'static str) -> ApiError {
     ApiError::new(http::StatusCode::CONFLICT, code, message)
 }
 
+/// The ticket of a request that has it in its URL, and no token in its head.
+pub(super) fn ticket_in_url(parts: &Parts) -> Option<String> {
+    let in_head = from_request(parts, false).ok()?;
+    in_head
+        .is_none()
+        .then(|| in_query(parts).ok().flatten())
+        .flatten()
+}
+
 fn in_query(parts: &Parts) -> Result<Option<String>, ApiError> {
     #[derive(Deserialize)]
     struct Asked {

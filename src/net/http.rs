@@ -19,11 +19,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::lane::{Bulk, Load, Loaded};
 use super::stream::Handover;
 
 /// hyper refuses a head beyond this, in bytes, with a bare 431; the handler refuses far earlier, with a body. It is
@@ -87,11 +88,27 @@ impl Peer {
 type Promise = Arc<Mutex<Option<Then>>>;
 
 /// Serves HTTP/1.1 until the peer leaves, is too slow, or is upgraded: then the raw stream comes back. The first
-/// request head must be there by `peer.deadline`. `stop` lets the request under way end and closes then.
+/// request head must be there by `peer.deadline`. `stop` lets the request under way end and closes then. While many bytes
+/// are on their way, the slow lane drives it.
 pub async fn serve_http1<S>(
     io: S,
     peer: Peer,
     handler: Arc<dyn Handler>,
+    load: Load,
+    stop: watch::Receiver<bool>,
+) -> Option<(S, Bytes, Then)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let own = load.clone();
+    load.drive(drive_http1(io, peer, handler, own, stop)).await
+}
+
+async fn drive_http1<S>(
+    io: S,
+    peer: Peer,
+    handler: Arc<dyn Handler>,
+    load: Load,
     stop: watch::Receiver<bool>,
 ) -> Option<(S, Bytes, Then)>
 where
@@ -99,7 +116,18 @@ where
 {
     let promise = Promise::default();
     let activity = Activity::new(peer.deadline);
-    let service = service_fn(|request| Box::pin(answer(&handler, request, peer, &activity, &promise)));
+    let service = service_fn(|request| {
+        // What comes in one piece with the end of a film is read where the film was sent.
+        let away = load.is_away();
+        Box::pin(answer(
+            &handler,
+            request,
+            peer,
+            &activity,
+            &promise,
+            (&load, away),
+        ))
+    });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
@@ -142,7 +170,20 @@ async fn close(mut io: impl AsyncRead + AsyncWrite + Unpin, linger: bool) {
 }
 
 /// Serves HTTP/2, under the same rules.
-pub async fn serve_http2<S>(io: S, peer: Peer, handler: Arc<dyn Handler>, stop: watch::Receiver<bool>)
+pub async fn serve_http2<S>(
+    io: S,
+    peer: Peer,
+    handler: Arc<dyn Handler>,
+    load: Load,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let own = load.clone();
+    load.drive(drive_http2(io, peer, handler, own, stop)).await;
+}
+
+async fn drive_http2<S>(io: S, peer: Peer, handler: Arc<dyn Handler>, load: Load, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -151,13 +192,23 @@ where
         ..peer
     };
     let activity = Arc::new(Activity::new(peer.deadline));
-    let shared = Arc::clone(&activity);
+    let (shared, own) = (Arc::clone(&activity), load.clone());
     let service = service_fn(move |request| {
-        let (handler, activity) = (Arc::clone(&handler), Arc::clone(&shared));
-        async move { answer(&handler, request, peer, &activity, &Promise::default()).await }
+        let (handler, activity, load) = (Arc::clone(&handler), Arc::clone(&shared), own.clone());
+        // Streams move with their connection; what is asked on one of them stays.
+        async move {
+            answer(
+                &handler,
+                request,
+                peer,
+                &activity,
+                &Promise::default(),
+                (&load, true),
+            )
+            .await
+        }
     });
-    // The executor only runs streams of this connection, which end with it.
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams(load))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEAD_BUFFER)
@@ -174,25 +225,48 @@ where
     }
 }
 
+/// Runs the streams of an HTTP/2 connection, which end with it.
+#[derive(Clone)]
+struct Streams(Load);
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let load = self.0.clone();
+        self.0.spawn_at_home(async move { load.drive(stream).await });
+    }
+}
+
+/// `away`: whether the answer must be worked out elsewhere, since this may be the slow lane.
 async fn answer(
     handler: &Arc<dyn Handler>,
     request: Request<Incoming>,
     peer: Peer,
     activity: &Activity,
     promise: &Promise,
+    (load, away): (&Load, bool),
 ) -> Result<Response<Counted>, Infallible> {
     let busy = activity.begin();
     let peer = Peer {
         deadline: activity.head_deadline(),
         ..peer
     };
-    let Reply { response, then } = handler.respond(request, peer).await;
+    let reply = handler.respond(request, peer);
+    let Reply { mut response, then } = if away {
+        load.at_home(reply).await
+    } else {
+        reply.await
+    };
+    let bulk = response.extensions_mut().remove::<Bulk>();
     *promise.lock().unwrap_or_else(PoisonError::into_inner) = then;
     Ok(response.map(|body| Counted {
         body,
         // hyper asks for the body's first frame when the peer lets it.
         idle: busy.pause(),
         busy: None,
+        _bulk: bulk.map(|Bulk| load.begin()),
     }))
 }
 
@@ -291,6 +365,7 @@ pub struct Counted {
     body: Body,
     idle: Idle,
     busy: Option<Busy>,
+    _bulk: Option<Loaded>,
 }
 
 impl hyper::body::Body for Counted {

@@ -20,6 +20,7 @@ use crate::telemetry::{Handshake, Metrics, Refusal};
 
 use super::address::Addressing;
 use super::http::{Handler, Peer, serve_http1, serve_http2};
+use super::lane::{Lane, Load};
 use super::limits::{Admission, ConnectionGuard};
 use super::proxy_protocol;
 use super::stream::{Guards, Handover, PlayerStream};
@@ -56,6 +57,8 @@ pub struct Players {
     pub handshake_timeout: Duration,
     /// Answers.
     pub handler: Arc<dyn Handler>,
+    /// Drives those who are sent many bytes.
+    pub lane: Arc<Lane>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Counts connection tasks.
@@ -100,6 +103,7 @@ pub async fn serve_players(listener: TcpListener, players: Arc<Players>, mut sto
 pub async fn serve_plain(
     listener: TcpListener,
     handler: Arc<dyn Handler>,
+    lane: Arc<Lane>,
     head_timeout: Duration,
     tasks: TaskTracker,
     mut stop: watch::Receiver<bool>,
@@ -111,7 +115,8 @@ pub async fn serve_plain(
             upgradable: false,
             deadline: Instant::now() + head_timeout,
         };
-        tasks.spawn(async move { serve_http1(stream, peer, handler, stop).await });
+        let load = Load::none(&lane);
+        tasks.spawn(async move { serve_http1(stream, peer, handler, load, stop).await });
     }
 }
 
@@ -191,10 +196,11 @@ impl Players {
             upgradable: !http2,
             deadline,
         };
+        let load = Load::none(&self.lane);
         if http2 {
-            return serve_http2(tls, peer, handler, stop).await;
+            return serve_http2(tls, peer, handler, load, stop).await;
         }
-        if let Some((stream, leftover, then)) = serve_http1(tls, peer, handler, stop).await {
+        if let Some((stream, leftover, then)) = serve_http1(tls, peer, handler, load, stop).await {
             let stream = PlayerStream::new(
                 stream,
                 Guards {

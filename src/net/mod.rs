@@ -8,6 +8,7 @@ pub mod address;
 pub mod certificate;
 pub mod devcert;
 pub mod http;
+pub mod lane;
 pub mod limits;
 pub mod listener;
 pub mod origin;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Node, now, sign};
+use crate::library::upload;
 use crate::postgres::Postgres;
 use crate::stage::{Answer, request};
 
@@ -101,8 +102,10 @@ async fn life(node: &Node) {
             (200, &json!("A name"))
         );
     }
+    let file = upload(node, &ed, &[], "text/plain", b"a text").await;
+    let source = format!("file:{}", file["id"].as_str().unwrap());
     let full = json!({
-        "id": "Match 1/é", "name": "Ärger im Spiel", "type": "livestream", "source": "file:f-1",
+        "id": "Match 1/é", "name": "Ärger im Spiel", "type": "livestream", "source": source,
         "description": "Two lines\nand a tab\t", "category": "sports", "language": "en", "tags": ["a b", "é", "a b"],
         "label": "L1", "metadata": {"season": 1, "more": {"x": [1.5, null]}}, "duration_ms": 90_000,
         "thumbnail": "https://cdn.example/t.png", "roles": ["kids"], "plans": ["gold"], "unknown": 1,

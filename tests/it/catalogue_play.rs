@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::catalogue::{PLAIN, call, create, editor, film, on_postgres, send, token_of, with};
 use crate::harness::Node;
+use crate::library::upload;
 use crate::redis_servers::until;
 use crate::stage::{Answer, request};
 
@@ -45,7 +46,14 @@ async fn word(node: &Node, token: &str, method: &str, path: &str, secret: &str) 
 /// Three devices play, the fourth is refused, the socket takes a play over, stops, and the fourth plays.
 async fn three_of_four(node: &Node) {
     create(node, "t1", &film("m 1")).await;
-    create(node, "t1", &with(film("m2"), &json!({"source": "file:f/1"}))).await;
+    let file = upload(node, &editor("t1"), &[], "text/plain", b"a text").await;
+    let file = file["id"].as_str().unwrap();
+    create(
+        node,
+        "t1",
+        &with(film("m2"), &json!({"source": format!("file:{file}")})),
+    )
+    .await;
     let me = ann(&json!({}));
     let first = play(node, &me, "m%201", "device=tv-1&device_name=Den&device_class=tv").await;
     assert_eq!(
@@ -72,7 +80,10 @@ async fn three_of_four(node: &Node) {
     assert_eq!(path, format!("/v1/watch?content=m+1&device=tv-1&resume={secret}"));
 
     let second = call(node, "POST", "/v1/content/m2/play?device=tv-2", &me, &Value::Null).await;
-    assert_eq!(second.json()["source"], "https://localhost/v1/media/f%2F1");
+    assert_eq!(
+        second.json()["source"],
+        format!("https://localhost/v1/media/{file}")
+    );
     assert_eq!(play(node, &me, "m2", "device=tv-3").await.status, 200);
     let fourth = play(node, &me, "m2", "device=tv-4").await;
     assert_eq!(fourth.refusal(), (403, "stream_limit_reached".to_owned(), None));

@@ -456,6 +456,30 @@ async fn the_ledger_on_postgresql() {
     everything(&Node::with(&format!("[database]\nurl = \"{}\"", postgres.url())).await).await;
 }
 
+/// The table divided as docs/ledger.md says: all the same.
+#[tokio::test]
+async fn the_ledger_on_postgresql_by_month() {
+    let postgres = Postgres::start().await;
+    let toml = format!("[database]\nurl = \"{}\"", postgres.url());
+    drop(Node::with(&toml).await);
+    let manual = include_str!("../../docs/ledger.md");
+    let (_, text) = manual.split_once("```sql\n").unwrap();
+    let (text, _) = text.split_once("```").unwrap();
+    postgres.sql("usher", text);
+    let march =
+        "CREATE TABLE plays_2019_03 PARTITION OF plays FOR VALUES FROM (1551398400000) TO (1554076800000)";
+    postgres.sql("usher", march);
+    everything(&Node::with(&toml).await).await;
+    assert_ne!(
+        postgres.sql("usher", "SELECT count(*) FROM plays_2019_03").trim(),
+        "0"
+    );
+    assert_ne!(
+        postgres.sql("usher", "SELECT count(*) FROM plays_before").trim(),
+        "0"
+    );
+}
+
 #[tokio::test]
 async fn without_the_module_there_is_no_ledger() {
     let node = Node::with("[modules]\nledger = false").await;

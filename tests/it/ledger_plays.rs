@@ -1,14 +1,11 @@
 //! Plays from sessions to rows: every session is one row, whatever dies in between.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::Row;
-use usher::config::{self, DatabaseUrl};
-use usher::db::{Db, Migrations};
-use usher::telemetry::Metrics;
+use usher::db::Db;
 
 use crate::harness::{Node, Player, SOON, now, sign, usher_in};
 use crate::postgres::Postgres;
@@ -36,16 +33,7 @@ struct Written {
 impl Rows {
     /// Of the SQLite file in this data directory, or of the server at `url`.
     pub(crate) async fn of(data: &Path, url: &str) -> Self {
-        let settings = config::Database {
-            url: DatabaseUrl::from(url.to_owned()),
-            password: String::new().into(),
-            connections: 2,
-            timeout: Duration::from_secs(5),
-            migrate: false,
-        };
-        let db = Db::open(&settings, data, Migrations::all(), Arc::new(Metrics::new())).unwrap();
-        db.prepare(false).await.unwrap();
-        Self(db)
+        Self(crate::ledger_rows::open(data, url).await)
     }
 
     async fn all(&self) -> Vec<Written> {
@@ -282,4 +270,10 @@ async fn what_a_receiver_waits_for_is_kept() {
             .await,
         0.0
     );
+}
+
+/// A node, the database and Redis are each killed while plays go by; `tests/long` does the same for longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_session_is_one_row_whoever_is_killed() {
+    crate::ledger_deaths::every_session_is_one_row(300, 3, 7, AFTER_A_DEATH * 2).await;
 }

@@ -9,7 +9,7 @@ use crate::harness::Node;
 use crate::library::{editor, get};
 
 /// Records a second of moving colours, as an mp4 where the browser can, and uploads it.
-const RECORD: &str = r#"
+pub(crate) const RECORD: &str = r#"
 (async () => {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 64;
@@ -52,7 +52,8 @@ const PLAY: &str = r#"
 })();
 "#;
 
-async fn becomes(tab: &mut Tab, expression: &str) -> Value {
+/// Waits until an expression says something.
+pub(crate) async fn becomes(tab: &mut Tab, expression: &str) -> Value {
     let begun = Instant::now();
     loop {
         let value = tab.evaluate(expression).await;

@@ -130,6 +130,15 @@ impl Postgres {
         }
     }
 
+    /// Ends the server and all its children without notice (SIGKILL).
+    pub(crate) fn destroy(&mut self) {
+        let family = self.family();
+        if let Some(mut child) = self.child.take() {
+            signal("-KILL", &family);
+            child.wait().unwrap();
+        }
+    }
+
     /// Lets the server and all its children stand still (SIGSTOP): connections stay open and nothing answers.
     pub(crate) fn stop(&self) {
         signal("-STOP", &self.family());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Node, Player, SOON, token};
 use crate::messages::{Caller, OPEN};
 use crate::postgres::Postgres;
-use crate::redis_servers::{Redis, until};
+use crate::redis_servers::{Cluster, Redis, until};
 
 /// What no message should take, also when the word of it was lost.
 const CAUGHT_UP: Duration = Duration::from_secs(20);
@@ -134,6 +134,28 @@ async fn a_message_reaches_every_socket_of_its_recipient_on_any_node() {
     assert_eq!(here.next_of("error").await["code"], "bad_state");
     here.say(json!({"type": "stop"})).await;
     assert_eq!(here.closed().await.0, 4000);
+}
+
+/// The channels of a cluster lie on all of its primaries.
+#[tokio::test]
+async fn a_cluster_carries_words_to_every_account() {
+    let (postgres, cluster) = tokio::join!(Postgres::start(), Cluster::start(Duration::from_secs(5)));
+    let toml = format!(
+        "{OPEN}poll = \"10m\"\n[database]\ntimeout = \"5s\"\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n",
+        postgres.url(),
+        cluster.url()
+    );
+    let (one, two) = tokio::join!(Node::with(&toml), Node::with(&toml));
+    let mut ann = Caller::new(&one, "ann").await;
+    let names: Vec<String> = (0..12).map(|number| format!("account-{number}")).collect();
+    for name in &names {
+        let mut there = inbox(&two, name, None).await;
+        // The first may come by the look that follows a new subscription.
+        for text in ["first", "second", "third"] {
+            ann.say(name, text).await;
+            assert_eq!(hear(&mut there, 1).await, [text], "{name}");
+        }
+    }
 }
 
 /// Who was away hears what was missed once and in order, then what comes, on both sorts of sockets.

@@ -15,9 +15,27 @@ mod chromium;
 #[path = "../it/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/ledger_deaths.rs"]
+mod ledger_deaths;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/ledger_rows.rs"]
+mod ledger_rows;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
 #[path = "../it/library.rs"]
 mod library;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/postgres.rs"]
+mod postgres;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/redis_servers.rs"]
+mod redis_servers;
+#[allow(dead_code, reason = "shared with the other test binary, which uses the rest")]
+#[path = "../it/stage.rs"]
+mod stage;
 
 mod background;
+mod crowd;
+mod ledger;
 mod memory;
+mod room;
 mod upload;

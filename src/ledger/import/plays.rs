@@ -10,12 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::db::Sql;
+use crate::db::Inserts;
 
-use super::inserts::insert;
+use super::super::calendar::DAY_MS;
 use super::rows::{Header, Rows};
 use super::spill::{Spill, Spilled};
-use super::{BATCH, ImportError, Place, Reject, Run, id, text};
+use super::{BATCH, ImportError, Place, Reject, Run, id, insert, text};
 
 /// The most seconds of one row: any sum of rows stays in 63 bits.
 const MAX_SECONDS: i64 = 1_000_000_000;
@@ -131,21 +131,24 @@ async fn write<R: Read>(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let rows = batch.len();
-    let mut sql = Sql::new(
+    let days = batch.iter().map(|(_, row)| row.at / DAY_MS).collect();
+    let mut inserts = Inserts::new(
         "INSERT INTO plays (tenant, recorded_at, kind, id, user_id, region, content, started_at, seconds) VALUES ",
+        " ON CONFLICT DO NOTHING",
     );
-    for (at, (id, row)) in batch.drain(..).enumerate() {
-        if at == 0 {
-            sql.push("(").bind(place.tenant.to_owned()).push(", ").bind(now);
-        } else {
-            sql.push(", ($1, $2");
-        }
-        let [user, region, track] = row.texts;
-        sql.push(", 'import', ").bind_all([id, user, region, track]);
-        sql.push(", ").bind(row.at).push(", ").bind(row.seconds).push(")");
+    for (id, row) in batch.drain(..) {
+        inserts.add(|sql, first| {
+            if first {
+                sql.push("(").bind(place.tenant.to_owned()).push(", ").bind(now);
+            } else {
+                sql.push("($1, $2");
+            }
+            let [user, region, track] = row.texts;
+            sql.push(", 'import', ").bind_all([id, user, region, track]);
+            sql.push(", ").bind(row.at).push(", ").bind(row.seconds).push(")");
+        });
     }
-    sql.push(" ON CONFLICT (tenant, id) DO NOTHING");
-    let changed = insert(place.db, place.tenant, sql).await?;
+    let changed = insert(place, &days, inserts).await?;
     run.wrote(rows, changed);
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! `track id;track name;label`: what tracks are called, and whose they are.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
-use crate::db::Sql;
+use crate::db::Inserts;
 
-use super::inserts::insert;
 use super::rows::{Header, Rows};
-use super::{ImportError, Reject, Run, id, text};
+use super::{ImportError, Reject, Run, id, insert, push_first, text};
 
 struct Track {
     name: String,
@@ -35,20 +35,18 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
             return Ok(());
         }
         let rows = batch.len();
-        let mut sql = Sql::new("INSERT INTO tracks (tenant, id, name, label) VALUES ");
-        for (at, (id, track)) in batch.into_iter().enumerate() {
-            if at == 0 {
-                sql.push("(").bind(place.tenant.to_owned());
-            } else {
-                sql.push(", ($1");
-            }
-            sql.push(", ").bind_all([id, track.name, track.label]).push(")");
-        }
-        sql.push(
+        let mut inserts = Inserts::new(
+            "INSERT INTO tracks (tenant, id, name, label) VALUES ",
             " ON CONFLICT (tenant, id) DO UPDATE SET name = excluded.name, label = excluded.label \
              WHERE tracks.name <> excluded.name OR tracks.label <> excluded.label",
         );
-        let changed = insert(place.db, place.tenant, sql).await?;
+        for (id, track) in batch {
+            inserts.add(|sql, first| {
+                push_first(sql, first, place.tenant);
+                sql.bind_all([id, track.name, track.label]).push(")");
+            });
+        }
+        let changed = insert(place, &BTreeSet::new(), inserts).await?;
         run.wrote(rows, changed);
     }
 }

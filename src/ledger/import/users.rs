@@ -1,13 +1,13 @@
 //! `user_id;product_type;fee;origin`, at will `currency`: who pays, and what.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
-use crate::db::Sql;
+use crate::db::Inserts;
 
 use super::super::money::{BadAmount, Currency};
-use super::inserts::insert;
 use super::rows::{Header, Rows};
-use super::{ImportError, Reject, Run, id, text};
+use super::{ImportError, Reject, Run, id, insert, push_first, text};
 
 struct Subscriber {
     product: String,
@@ -65,26 +65,22 @@ pub(super) async fn import<R: Read>(run: &mut Run<'_, R>, header: &Header) -> Re
             return Ok(());
         }
         let rows = batch.len();
-        let mut sql = Sql::new(
+        let mut inserts = Inserts::new(
             "INSERT INTO subscribers (tenant, user_id, product_type, fee, currency, origin) VALUES ",
-        );
-        for (at, (user, subscriber)) in batch.into_iter().enumerate() {
-            if at == 0 {
-                sql.push("(").bind(place.tenant.to_owned());
-            } else {
-                sql.push(", ($1");
-            }
-            sql.push(", ").bind_all([user, subscriber.product]);
-            sql.push(", ").bind(subscriber.fee).push(", ");
-            sql.bind_all([subscriber.currency, subscriber.origin]).push(")");
-        }
-        sql.push(
             " ON CONFLICT (tenant, user_id) DO UPDATE SET product_type = excluded.product_type, fee = excluded.fee, \
              currency = excluded.currency, origin = excluded.origin WHERE subscribers.fee <> excluded.fee \
              OR subscribers.product_type <> excluded.product_type OR subscribers.currency <> excluded.currency \
              OR subscribers.origin <> excluded.origin",
         );
-        let changed = insert(place.db, place.tenant, sql).await?;
+        for (user, subscriber) in batch {
+            inserts.add(|sql, first| {
+                push_first(sql, first, place.tenant);
+                sql.bind_all([user, subscriber.product]);
+                sql.push(", ").bind(subscriber.fee).push(", ");
+                sql.bind_all([subscriber.currency, subscriber.origin]).push(")");
+            });
+        }
+        let changed = insert(place, &BTreeSet::new(), inserts).await?;
         run.wrote(rows, changed);
     }
 }

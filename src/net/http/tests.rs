@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, timeout};
 
 use super::*;
+use crate::net::lane::Lane;
 
 /// What is left of the handshake for the first head.
 const FIRST_HEAD: Duration = Duration::from_secs(5);
@@ -41,9 +42,12 @@ fn connect() -> Client {
         upgradable: true,
         deadline: Instant::now() + FIRST_HEAD,
     };
-    let asked = stop.subscribe();
-    let served =
-        tokio::spawn(async move { serve_http1(io, peer, Arc::new(Anything), asked).await.is_some() });
+    let (asked, load) = (stop.subscribe(), Load::none(&Lane::new()));
+    let served = tokio::spawn(async move {
+        serve_http1(io, peer, Arc::new(Anything), load, asked)
+            .await
+            .is_some()
+    });
     Client { stream, served, stop }
 }
 

@@ -1,0 +1,3 @@
+DROP TABLE attempts;
+DROP TABLE stale_days;
+DROP TABLE play_days;
