@@ -17,6 +17,9 @@ const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// What is below is for pages of any origin.
+const SDK: &str = "/sdk/";
+
 /// Path, type and content of each.
 const FILES: [(&str, &str, &str); 12] = [
     ("/", HTML, include_str!("../web/demo.html")),
@@ -44,7 +47,18 @@ const CLIP: &[u8] = include_bytes!("../web/demo.webm");
 pub(super) fn routes() -> Router {
     let mut router = Router::new().route("/demo.webm", get(clip));
     for (path, kind, text) in FILES {
-        router = router.route(path, get(move || async move { page(kind, POLICY, text) }));
+        let serve = move || async move {
+            let mut response = page(kind, POLICY, text);
+            // A module of another origin is read under CORS (Fetch standard); the SDK is no secret.
+            if path.starts_with(SDK) {
+                let anyone = HeaderValue::from_static("*");
+                response
+                    .headers_mut()
+                    .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, anyone);
+            }
+            response
+        };
+        router = router.route(path, get(serve));
     }
     router
 }

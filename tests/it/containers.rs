@@ -205,7 +205,7 @@ fn the_compose_file_names_what_there_is() {
     assert!(services["grafana"]["environment"]["PROMETHEUS_URL"].is_string());
 }
 
-/// The balancer of compose.yml is the documented one but for its servers, and HAProxy takes it.
+/// The balancer of compose.yml is the documented one but for its servers, and the program takes it.
 #[test]
 fn the_balancer_of_the_compose_file_is_the_documented_one() {
     let file = format!("{}/deploy/compose/haproxy.cfg", env!("CARGO_MANIFEST_DIR"));

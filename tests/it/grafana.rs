@@ -133,6 +133,36 @@ fn every_panel_tells_what_to_do_and_only_the_first_row_is_open() {
     assert_eq!(files, NAMES.len());
 }
 
+/// The schema that Grafana publishes as its Foundation SDK.
+#[test]
+fn the_dashboards_are_in_grafanas_schema() {
+    let judge = |files: &[PathBuf]| {
+        let output = Command::new(file("../target/schemas/bin/python"))
+            .arg(file("../tests/dashboards.py"))
+            .args(files)
+            .output()
+            .expect("the schemas are installed (tests/run does it)");
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let files = NAMES.map(|name| file(&format!("dashboards/{name}.json")));
+    let (accepted, said) = judge(&files);
+    assert!(accepted, "{said}");
+    // It does find a field that is wrong.
+    let place = Place::new();
+    place.write(
+        "wrong.json",
+        &read("dashboards/overview.json").replace("\"gridPos\"", "\"gridPlace\""),
+    );
+    let (accepted, said) = judge(&[place.path().join("wrong.json")]);
+    assert!(
+        !accepted && said.contains("gridPlace is not in the schema"),
+        "{said}"
+    );
+}
+
 #[test]
 fn promtool_accepts_the_rules_and_each_alert_has_a_case_that_fires_and_one_that_is_quiet() {
     for arguments in [

@@ -91,10 +91,10 @@ fn counts(ran: &Ran) -> [u64; 4] {
     ["read", "taken", "already there", "rejected"].map(number)
 }
 
-const USERS: &str = "user_id;product_type;fee;origin\nA;premium;7.99;app_store\nB;platinum;14.99;web\nC;premium;7.99;web\n\
+pub(crate) const USERS: &str = "user_id;product_type;fee;origin\nA;premium;7.99;app_store\nB;platinum;14.99;web\nC;premium;7.99;web\n\
     D;platinum;14.99;app_store\n";
-const TRACKS: &str = "track id;track name;label\nt1;One;L1\nt2;Two;L2\nt3;Three;L3\n";
-const PLAYS: &str = "date;user_id;region;track id;seconds\n2019-03-01;A;NL;t1;400\n2019-03-02;A;nl;t1;600\n\
+pub(crate) const TRACKS: &str = "track id;track name;label\nt1;One;L1\nt2;Two;L2\nt3;Three;L3\n";
+pub(crate) const PLAYS: &str = "date;user_id;region;track id;seconds\n2019-03-01;A;NL;t1;400\n2019-03-02;A;nl;t1;600\n\
     2019-03-31;B;NL;t2;8000\n2019-03-03;B;BE;t3;2000\n2019-03-04;C;NL;t1;3000\n2019-03-05;C;NL;t2;1000\n\
     2019-03-06;D;NL;t3;5000\n2019-04-01;A;NL;t1;99999\n2019-02-28;A;NL;t1;99999\n";
 const SEMICOLON: [&str; 2] = ["--separator", ";"];

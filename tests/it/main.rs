@@ -61,6 +61,7 @@ mod openapi;
 mod operators;
 mod players;
 mod rates;
+mod readme;
 mod redis_failover;
 mod redis_link;
 mod refusals;
