@@ -33,6 +33,10 @@ export const ERRORS = Object.freeze({
   content_forbidden: "The token does not allow this content.",
   stream_limit_reached: "A rule has no place for this content.",
   unavailable: "The gateway could not do it just now. Try again.",
+  rate_limited: "Messages come too fast. Wait a moment.",
+  not_found: "There is no such account or conversation.",
+  blocked: "The recipient wants no messages of this account.",
+  room_forbidden: "Only those who watch a content are in its room.",
 });
 
 /**
