@@ -72,7 +72,7 @@ impl Lane {
                 .worker_threads(available_parallelism().map_or(1, NonZero::get))
                 .max_blocking_threads(READS)
                 .thread_name("usher-bulk")
-                .on_thread_start(yield_to_others)
+                .on_thread_start(yield_to_others())
                 .enable_all()
                 .build();
             built
@@ -185,13 +185,16 @@ async fn fail<T>(gone: JoinError) -> T {
 }
 
 /// Lets every other thread of this program go first. On Linux this is about one thread, elsewhere about the process.
-fn yield_to_others() {
+fn yield_to_others() -> impl Fn() + Send + Sync {
+    // Of the thread that makes the lane: a thread that one of the lane starts has its priority already.
     #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-        let nice = getpriority_process(None).unwrap_or_default();
-        // Where it is not allowed, the threads are as everybody's.
-        let _ = setpriority_process(None, (nice + POLITE).min(MOST_POLITE));
+    let nice = rustix::process::getpriority_process(None).unwrap_or_default() + POLITE;
+    move || {
+        #[cfg(target_os = "linux")]
+        {
+            // Where it is not allowed, the threads are as everybody's.
+            let _ = rustix::process::setpriority_process(None, nice.min(MOST_POLITE));
+        }
     }
 }
 
