@@ -210,6 +210,11 @@ async fn an_outage_is_bridged_and_settled() {
         (b.metric("usher_provisional_sessions").await == 0.0).then_some(())
     })
     .await;
+    // The other node finds the way back by itself, perhaps a moment later.
+    until("the other node is ready", async || {
+        (a.admin_get("/readyz", None).await.0 == StatusCode::OK).then_some(())
+    })
+    .await;
     assert_eq!(a.sessions("fay").await.len(), 2);
     firm.say(json!({"type": "heartbeat"})).await;
     firm.say(json!({"type": "stop"})).await;
