@@ -89,6 +89,7 @@ impl Player {
             id,
             name: start.device_name.map(String::into_boxed_str),
             class: start.device_class.map(String::into_boxed_str),
+            plan: claims.plan.clone(),
         };
         Ok(Self {
             account: AccountKey {

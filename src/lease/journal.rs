@@ -68,6 +68,8 @@ pub struct Play {
     pub watched_ms: u64,
     /// Where it was, in milliseconds.
     pub position_ms: u64,
+    /// The plan that its player's token named when it started.
+    pub plan: Option<String>,
     /// How it ended; none when it started.
     pub code: Option<String>,
 }

@@ -160,6 +160,7 @@ pub(super) fn record(account: &AccountKey, fact: &Fact) -> Record {
             started_at: entry.started_at,
             watched_ms: entry.progress.watched_ms,
             position_ms: entry.progress.position_ms,
+            plan: entry.device.plan.as_deref().map(str::to_owned),
             code,
         }),
         refusal: None,

@@ -46,6 +46,8 @@ pub struct Device {
     pub name: Option<Box<str>>,
     /// `tv`, `phone`, `web`, ...
     pub class: Option<Box<str>>,
+    /// The plan that the token of its player named when it started; the ledger's, no rule reads it here.
+    pub plan: Option<Arc<str>>,
 }
 
 /// A taken slot.
@@ -639,6 +641,7 @@ impl Holding {
                 id: "".into(),
                 name: None,
                 class: None,
+                plan: None,
             }),
             content: "".into(),
             state: PlayState::default(),

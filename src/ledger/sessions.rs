@@ -73,7 +73,7 @@ async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, D
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let mut inserts = Inserts::new(
-        "INSERT INTO plays (recorded_at, region, kind, tenant, id, user_id, content, device, device_name, device_class, code, \
+        "INSERT INTO plays (recorded_at, region, kind, tenant, id, user_id, content, device, device_name, device_class, plan, code, \
          started_at, ended_at, seconds, position_ms) VALUES ",
         " ON CONFLICT DO NOTHING",
     );
@@ -100,6 +100,7 @@ async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, D
             let more = [
                 record.device_name.as_deref(),
                 record.device_class.as_deref(),
+                row.plan,
                 row.code,
             ];
             sql.bind_all(more.map(|text| text.map(clean))).push(", ");
@@ -133,6 +134,7 @@ struct Row<'a> {
     ended_at: i64,
     seconds: i64,
     position_ms: i64,
+    plan: Option<&'a str>,
     code: Option<&'a str>,
 }
 
@@ -147,6 +149,7 @@ impl<'a> Row<'a> {
             ended_at: number(record.at),
             seconds: number(seconds(watched, record.at.saturating_sub(started_at))),
             position_ms: number(play.map_or(0, |play| play.position_ms)),
+            plan: play.and_then(|play| play.plan.as_deref()),
             code: play.and_then(|play| play.code.as_deref()),
         }
     }

@@ -28,6 +28,7 @@ struct Written {
     code: String,
     position: i64,
     class: Option<String>,
+    plan: Option<String>,
 }
 
 impl Rows {
@@ -37,7 +38,7 @@ impl Rows {
     }
 
     async fn all(&self) -> Vec<Written> {
-        let sql = "SELECT id, user_id, seconds, code, position_ms, device_class FROM plays WHERE tenant = 'main' \
+        let sql = "SELECT id, user_id, seconds, code, position_ms, device_class, plan FROM plays WHERE tenant = 'main' \
                    AND kind = 'session' ORDER BY user_id, started_at";
         let rows = self.0.fetch_all(sqlx::query(sql)).await.unwrap_or_default();
         let rows = rows.iter().map(|row| Written {
@@ -47,6 +48,7 @@ impl Rows {
             code: row.get(3),
             position: row.get(4),
             class: row.get(5),
+            plan: row.get(6),
         });
         rows.collect()
     }
@@ -57,6 +59,10 @@ impl Rows {
         loop {
             let rows = self.all().await;
             assert!(rows.len() <= count, "{rows:?}");
+            assert!(
+                rows.iter().all(|row| row.plan.as_deref() == Some("gold")),
+                "{rows:?}"
+            );
             if rows.len() == count {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 assert_eq!(self.all().await.len(), count);
@@ -70,7 +76,8 @@ impl Rows {
 
 async fn start(node: &Node, account: &str, device: &str) -> (Player, String) {
     let query = format!("content=m1&device={device}&device_class=tv");
-    let mut player = node.watch(account, &query).await;
+    let token = sign(&json!({"sub": account, "exp": now() + 3600, "plan": "gold"}));
+    let mut player = node.try_watch(&token, &query).await.unwrap();
     let granted = player.next_of("granted").await;
     (player, granted["session"].as_str().unwrap().to_owned())
 }

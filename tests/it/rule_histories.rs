@@ -536,6 +536,7 @@ fn device(number: usize) -> Arc<Device> {
         id: format!("d{number}").into(),
         name: None,
         class: CLASSES[number].map(Into::into),
+        plan: None,
     })
 }
 

@@ -289,6 +289,7 @@ fn device(number: u8) -> Arc<Device> {
         id: format!("d{number}").into(),
         name: Some(format!("Device {number}").into()),
         class: None,
+        plan: None,
     })
 }
 

@@ -493,6 +493,7 @@ fn device(number: u8) -> Arc<Device> {
         id: format!("d/{number}\"entries\":[{{").into(),
         name: (number.is_multiple_of(2)).then(|| format!("Küche {number} \u{1}\\").into()),
         class: (number.is_multiple_of(3)).then(|| "tv".into()),
+        plan: (number.is_multiple_of(5)).then(|| "gold".into()),
     })
 }
 
@@ -1194,7 +1195,8 @@ fn read_values(found: &BTreeMap<String, String>) -> BTreeSet<(String, String, Mi
 
 fn device_text(device: &Device) -> Value {
     let mut text = json!({ "id": device.id });
-    for (field, value) in [("name", &device.name), ("class", &device.class)] {
+    let (name, class) = (device.name.as_deref(), device.class.as_deref());
+    for (field, value) in [("name", name), ("class", class), ("plan", device.plan.as_deref())] {
         if let Some(value) = value {
             text[field] = json!(value);
         }
@@ -1292,14 +1294,11 @@ fn fields(key: &AccountKey, fact: &Fact) -> BTreeMap<String, String> {
         ("position", entry.progress.position_ms.to_string()),
         ("generation", keys::hex(entry.generation.0)),
     ]);
-    fields.extend(entry.device.name.as_ref().map(|name| ("name", name.to_string())));
-    fields.extend(
-        entry
-            .device
-            .class
-            .as_ref()
-            .map(|class| ("class", class.to_string())),
-    );
+    let device = &*entry.device;
+    let (name, class) = (device.name.as_deref(), device.class.as_deref());
+    for (field, value) in [("name", name), ("class", class), ("plan", device.plan.as_deref())] {
+        fields.extend(value.map(|value| (field, value.to_owned())));
+    }
     fields.extend(code.map(|code| ("code", code.to_owned())));
     fields
         .into_iter()

@@ -134,6 +134,7 @@ fn device(number: u8) -> Arc<Device> {
         id: format!("d{number}").into(),
         name: None,
         class: None,
+        plan: None,
     })
 }
 

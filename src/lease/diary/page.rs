@@ -31,6 +31,8 @@ pub(super) struct Page {
     name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
     content: String,
     started: Millis,
     watched: u64,
@@ -67,6 +69,7 @@ impl Page {
             device: record.device.clone(),
             name: record.device_name.clone(),
             class: record.device_class.clone(),
+            plan: play.and_then(|play| play.plan.clone()),
             content: record.content.clone(),
             started: play.map_or(record.at, |play| play.started_at),
             watched: play.map_or(0, |play| play.watched_ms),
@@ -98,6 +101,7 @@ impl Page {
                 started_at: self.started,
                 watched_ms: self.watched + watched,
                 position_ms: self.position,
+                plan: self.plan,
                 code: Some(self.code.unwrap_or_else(|| EndCode::LeaseLost.name().to_owned())),
             }),
             refusal: None,
@@ -150,6 +154,7 @@ mod tests {
             device: "tv".to_owned(),
             name: None,
             class: None,
+            plan: Some("gold".to_owned()),
             content: "m".to_owned(),
             started: 1000,
             watched,

@@ -231,6 +231,7 @@ static DEVICES: LazyLock<Vec<Arc<Device>>> = LazyLock::new(|| {
         id: id.to_string().into(),
         name: None,
         class: None,
+        plan: None,
     };
     (0..PLAYERS).map(|id| Arc::new(device(id))).collect()
 });

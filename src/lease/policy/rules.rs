@@ -166,6 +166,7 @@ mod tests {
             id: "d/1".into(),
             name: None,
             class: class.map(Into::into),
+            plan: None,
         };
         let terms = Policy::new(&config).terms(&Viewer {
             account: &AccountKey::new("main", "a"),

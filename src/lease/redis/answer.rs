@@ -384,6 +384,7 @@ pub(super) struct DeviceText {
     id: Box<str>,
     name: Option<Box<str>>,
     class: Option<Box<str>>,
+    plan: Option<Arc<str>>,
 }
 
 impl From<DeviceText> for Arc<Device> {
@@ -392,6 +393,7 @@ impl From<DeviceText> for Arc<Device> {
             id: text.id,
             name: text.name,
             class: text.class,
+            plan: text.plan,
         })
     }
 }

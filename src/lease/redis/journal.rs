@@ -312,13 +312,14 @@ fn record(id: &str, mut fields: HashMap<String, String>) -> Option<Record> {
     };
     let mut take = |name: &str| fields.remove(name);
     let (tenant, account) = (take("tenant")?, take("account")?);
-    let code = take("code");
+    let (plan, code) = (take("plan"), take("code"));
     let mut number = |name: &str| take(name)?.parse::<u64>().ok();
     let play = |number: &mut dyn FnMut(&str) -> Option<u64>| {
         Some(Play {
             started_at: number("started")?,
             watched_ms: number("watched").unwrap_or_default(),
             position_ms: number("position").unwrap_or_default(),
+            plan,
             code,
         })
     };

@@ -1,7 +1,7 @@
 -- acquire: starts a session, or repeats the question of a waiter.
 --
 -- KEYS, ARGV[1]: see head.lua.
--- ARGV[2]: {account, session, owner, device: {id, name, class}, content, limit (slots), terms, wish: "slot" | "wait" | "oldest"
+-- ARGV[2]: {account, session, owner, device: {id, name, class, plan}, content, limit (slots), terms, wish: "slot" | "wait" | "oldest"
 --   | "take_over", victim (of a take-over), consent (whether the victim is asked), line (most waiters),
 --   period (ms without a heartbeat, for a session without a socket, whose owner is nobody's; absent: its owner's lease holds it)}
 -- Outcomes: {granted: {used, replaced, generation, started_at (ms), shadowed: [rule], limit}}

@@ -318,7 +318,7 @@ local function record(account, entry, at, code)
         'started', digits(entry.started), 'at', digits(at), 'watched', digits(entry.watched),
         'position', digits(entry.position), 'generation', entry.generation,
     }
-    local more = { name = entry.device.name, class = entry.device.class, code = code }
+    local more = { name = entry.device.name, class = entry.device.class, plan = entry.device.plan, code = code }
     for field, value in pairs(more) do
         fact[#fact + 1] = field
         fact[#fact + 1] = value
