@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::chromium::{Chromium, Tab};
-use crate::harness::{Node, Player, SOON, now, sign, token};
+use crate::harness::{Node, SOON, now, sign, token};
 use crate::ledger_files::{PLAYS, TRACKS, USERS};
 use crate::library::{editor, get as fetched, lease, mp4, upload};
 use crate::redis_servers::Redis;
@@ -25,10 +28,36 @@ async fn plainly(node: &Node, text: &str) -> Answer {
     ask(&mut TcpStream::connect(node.admin).await.unwrap(), text).await
 }
 
-async fn playing(node: &Node, account: &str, query: &str) -> Player {
+/// A player that goes on answering its node, however long the browser takes.
+struct Playing {
+    say: mpsc::UnboundedSender<Value>,
+    end: JoinHandle<u16>,
+}
+
+impl Playing {
+    fn say(&self, message: Value) {
+        self.say.send(message).unwrap();
+    }
+
+    /// The close code.
+    async fn closed(self) -> u16 {
+        timeout(SOON, self.end).await.expect("a close in time").unwrap()
+    }
+}
+
+async fn playing(node: &Node, account: &str, query: &str) -> Playing {
     let mut player = node.watch(account, query).await;
     player.next_of("granted").await;
-    player
+    let (say, mut said) = mpsc::unbounded_channel();
+    let end = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                heard = player.receive() => if let Err(code) = heard { return code },
+                Some(message) = said.recv() => player.say(message).await,
+            }
+        }
+    });
+    Playing { say, end }
 }
 
 /// The console, with somebody signed in, all by keyboard.
@@ -110,8 +139,8 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
     let toml = format!("[redis]\nurl = \"{}\"", redis.url());
     let (here, there) = tokio::join!(Node::with(&toml), Node::with(&toml));
     let name: String = form_urlencoded::byte_serialize(EVIL.as_bytes()).collect();
-    let mut evil = playing(&there, "ann", &format!("content=m&device=tv&device_name={name}")).await;
-    let mut phone = playing(&here, "ann", "content=m&device=phone").await;
+    let evil = playing(&there, "ann", &format!("content=m&device=tv&device_name={name}")).await;
+    let phone = playing(&here, "ann", "content=m&device=phone").await;
     let browser = Chromium::start(&here.dir.join("browser")).await;
     let mut tab = opened(&browser, &here).await;
     // Neither a bad token nor a player's shows anything.
@@ -140,7 +169,7 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
     let nodes =
         "[...document.querySelectorAll('td')].filter((one) => one.textContent.endsWith(' ago')).length === 2";
     holds(&mut tab, nodes, SOON).await;
-    let mut third = playing(&here, "bob", "content=m&device=d").await;
+    let third = playing(&here, "bob", "content=m&device=d").await;
     holds(&mut tab, &format!("{sessions} === '2'"), SOON).await;
     // What a stranger wrote is text.
     search(&mut tab, "ann").await;
@@ -167,13 +196,12 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
     tab.press("Enter").await;
     holds(&mut tab, &format!("!{of_evil}"), Duration::from_secs(2)).await;
     assert!(start.elapsed() < Duration::from_secs(2));
-    assert_eq!(evil.closed().await.0, 4003);
-    phone.say(json!({"type": "heartbeat"})).await;
+    assert_eq!(evil.closed().await, 4003);
     press(&mut tab, ".account", "Block").await;
     tab.shows("Block this account?").await;
     press(&mut tab, "dialog", "Block it").await;
     tab.shows("Blocked; ").await;
-    assert_eq!(phone.closed().await.0, 4004);
+    assert_eq!(phone.closed().await, 4004);
     press(&mut tab, ".account", "Unblock").await;
     tab.shows("Not blocked; ").await;
     // The trail has what was done, here and in its own view, and not each look of the page.
@@ -208,8 +236,8 @@ async fn an_operator_ends_a_session_of_another_node_and_blocks_its_account() {
             .unwrap()
             .contains("olga")
     );
-    third.say(json!({"type": "stop"})).await;
-    assert_eq!(third.closed().await.0, 4000);
+    third.say(json!({"type": "stop"}));
+    assert_eq!(third.closed().await, 4000);
     assert!(!here.log().contains(&operator));
 }
 
@@ -244,7 +272,7 @@ async fn what_another_limit_would_have_refused() {
     tab.evaluate("document.getElementById('enforce').click()").await;
     press(&mut tab, ".account", "Set limit").await;
     tab.shows("limit 1, set by an operator; 1 session.").await;
-    assert_eq!(players[2].closed().await.0, 4001);
+    assert_eq!(players.pop().unwrap().closed().await, 4001);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

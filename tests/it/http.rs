@@ -88,7 +88,8 @@ async fn a_bad_parameter_is_400_and_named_after_the_token_was_checked() {
     .await;
     assert_eq!(answer.status, 101, "{answer:?}");
     // The handshake is answered before the slot is taken.
-    node.metric_becomes("usher_sessions_active{tenant=\"main\"}", 1.0).await;
+    node.metric_becomes("usher_sessions_active{tenant=\"main\"}", 1.0)
+        .await;
     assert_eq!(node.sessions("a").await[0]["content"], longest);
 }
 

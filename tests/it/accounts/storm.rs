@@ -101,7 +101,7 @@ async fn a_full_queue_is_busy() {
         let mut stream = node.connect().await;
         stream.write_all(text.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
-        answer_within(SOON * 6, &mut stream).await
+        answer_within(SOON * 24, &mut stream).await
     };
     let body = serde_json::json!({"email": "a@example.com", "password": PASSWORD}).to_string();
     let length = body.len().to_string();
