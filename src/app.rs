@@ -171,7 +171,7 @@ impl Node {
         gateway.count_rules(&gateway.policy.load());
         let ledger = db.clone().filter(|_| config.modules.ledger);
         let ledger = ledger.map(|db| Ledger::open(&config, db, (journal, memory), attempts, owner, &metrics));
-        let ledger = ledger.transpose().map_err(failed("data.dir"))?;
+        let ledger = ledger.transpose().map_err(AppError::Settings)?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),
             verifier: Arc::clone(&verifier),

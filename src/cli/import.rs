@@ -9,11 +9,16 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::auth::is_tenant;
+use crate::config::Config;
 use crate::db::{Db, Migrations};
 use crate::ledger::calendar::Pattern;
 use crate::ledger::days;
+use crate::ledger::fetch::{Fetched, Origin, is_url};
 use crate::ledger::figures::Terms;
-use crate::ledger::import::{Counts, Format, ImportError, Kind, Place, Rejects, import};
+use crate::ledger::import::{
+    Counts, Form, Format, ImportError, Kind, Place, Rejects, columns_of, import, separator_of,
+};
+use crate::outbound::Guard;
 use crate::telemetry::Metrics;
 
 use super::progress::Progress;
@@ -25,11 +30,19 @@ pub(super) struct ImportArgs {
     #[arg(value_enum)]
     kind: FileKind,
     /// The file, with a header: users `user_id;product_type;fee;origin` (at will `currency`), plays
-    /// `date;user_id;region;track id;seconds`, tracks `track id;track name;label`. "-" reads stdin
+    /// `date;user_id;region;track id;seconds`, tracks `track id;track name;label`. "-" reads stdin, https://.. asks a server,
+    /// up to five times
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// What the file is; json: an array of records
+    #[arg(long, default_value = "csv")]
+    form: FileForm,
+    /// The columns' names with commas between them, when the file has none and begins with the first record; of JSON, also
+    /// when the keys of its records are the first record
+    #[arg(long, value_name = "NAMES", value_parser = names)]
+    columns: Option<Names>,
     /// What stands between fields: one character, or "tab"
-    #[arg(long, default_value = ",", value_name = "CHARACTER", value_parser = separator)]
+    #[arg(long, default_value = ",", value_name = "CHARACTER", value_parser = separator_of)]
     separator: u8,
     /// Amounts are written 7,99
     #[arg(long)]
@@ -55,12 +68,18 @@ enum FileKind {
     Tracks,
 }
 
-fn separator(text: &str) -> Result<u8, String> {
-    match text.as_bytes() {
-        _ if text == "tab" || text == "\\t" => Ok(b'\t'),
-        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(*byte),
-        _ => Err("must be one character such as ; or \"tab\"".to_owned()),
-    }
+#[derive(Clone, Copy, ValueEnum)]
+enum FileForm {
+    Csv,
+    Json,
+}
+
+/// Names of columns; a list of its own would be one argument for each.
+#[derive(Clone)]
+struct Names(Vec<String>);
+
+fn names(text: &str) -> Result<Names, &'static str> {
+    columns_of(text).map(Names)
 }
 
 pub(super) fn run(settings: &Settings, args: &ImportArgs) -> Result<(), Failure> {
@@ -73,6 +92,11 @@ pub(super) fn run(settings: &Settings, args: &ImportArgs) -> Result<(), Failure>
     }
     let terms = Terms::new(&config.ledger);
     let format = Format {
+        form: match args.form {
+            FileForm::Csv => Form::Csv,
+            FileForm::Json => Form::Json,
+        },
+        columns: args.columns.clone().map(|names| names.0).unwrap_or_default(),
         separator: args.separator,
         decimal_comma: args.decimal_comma,
         dates: args.date_format.clone(),
@@ -82,7 +106,15 @@ pub(super) fn run(settings: &Settings, args: &ImportArgs) -> Result<(), Failure>
         FileKind::Plays => Kind::Plays,
         FileKind::Tracks => Kind::Tracks,
     };
-    let (source, size) = open(&args.file)?;
+    let mut fetched = fetched(&config, &args.file)?;
+    let (source, size) = match &mut fetched {
+        Some(fetched) => {
+            let file = fetched.source().map_err(Failure::other)?;
+            let size = file.metadata().map_err(Failure::other)?.len();
+            (Box::new(file) as Box<dyn Read>, Some(size))
+        }
+        None => open(&args.file)?,
+    };
     let mut rejects = Rejects::to(rejects_file(args));
     let done = block_on(async {
         let db = ready(&config).await?;
@@ -137,7 +169,7 @@ fn print(json: bool, counts: &Counts) {
 }
 
 /// The database with its tables.
-pub(super) async fn ready(config: &crate::config::Config) -> Result<Db, Failure> {
+pub(super) async fn ready(config: &Config) -> Result<Db, Failure> {
     let metrics = Arc::new(Metrics::new());
     let db = Db::open(&config.database, &config.data.dir, Migrations::all(), metrics);
     let db = db.map_err(|error| Failure::Settings(error.to_string()))?;
@@ -145,6 +177,22 @@ pub(super) async fn ready(config: &crate::config::Config) -> Result<Db, Failure>
         .await
         .map_err(Failure::other)?;
     Ok(db)
+}
+
+/// What a server answers, when the file is an address.
+fn fetched(config: &Config, file: &Path) -> Result<Option<Fetched>, Failure> {
+    let Some(url) = file.to_str().filter(|text| is_url(text)) else {
+        return Ok(None);
+    };
+    let guard = Guard::new(&config.outbound.allowed_private);
+    let origin = Origin::new(url, Path::new(""), "", guard);
+    let origin = origin.map_err(|(_, problem)| Failure::Settings(format!("{url}: {problem}")))?;
+    let dir = &config.data.dir;
+    std::fs::create_dir_all(dir).map_err(Failure::other)?;
+    let fetched = block_on(origin.fetch(dir, config.ledger.import_bytes))?;
+    fetched
+        .map(Some)
+        .map_err(|problem| Failure::Other(format!("{url}: {problem}")))
 }
 
 fn open(file: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
@@ -162,6 +210,8 @@ fn rejects_file(args: &ImportArgs) -> PathBuf {
         let mut name = args.file.clone().into_os_string();
         if name == "-" {
             name = "stdin".into();
+        } else if args.file.to_str().is_some_and(is_url) {
+            name = "fetched".into();
         }
         name.push(".rejects.csv");
         name.into()

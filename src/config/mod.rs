@@ -35,7 +35,7 @@ pub use catalogue::Catalogue;
 pub use database::{Database, DatabaseUrl, Modules};
 pub use error::ConfigError;
 pub use facade::{Application, Facade};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Source, SourceForm, SourceKind};
 pub use load::{Overrides, leaves, load, to_toml};
 pub use media::{Media, MediaQuota, MediaScan, MediaStatistics, MediaStore};
 pub use messages::{Messages, Span};

@@ -24,7 +24,7 @@ use super::figures::Terms;
 use super::running::{Place, Running};
 use super::{
     anomalies, audience, concurrency, corrections, exports, insight, plays, positions, royalty_routes,
-    running, statements, uploads,
+    running, sources, statements, uploads,
 };
 
 /// Scopes that see and change the ledger of their tenant.
@@ -73,6 +73,7 @@ impl Desk {
             .routes(routes!(positions::positions))
             .routes(routes!(exports::export))
             .routes(routes!(uploads::import))
+            .routes(routes!(sources::sources))
             .routes(routes!(plays::show, corrections::correct, corrections::delete))
             .routes(routes!(royalty_routes::royalties))
             .routes(routes!(statements::statements, statements::freeze))

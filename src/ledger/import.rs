@@ -4,9 +4,11 @@
 //! forms of dates are said by whoever imports.
 //! Called by: the command `import`, and the routes, on a thread that may block: files are read as the rows are written.
 
+mod json;
 mod plays;
 mod rejects;
 mod rows;
+mod scratch;
 mod spill;
 mod tracks;
 mod users;
@@ -24,6 +26,7 @@ use super::versions;
 
 pub use rejects::{Reject, Rejects};
 use rows::{Header, Next, Rows};
+pub use scratch::Scratch;
 
 /// Rows in a transaction: short, so that others can write in between.
 const BATCH: usize = 4000;
@@ -45,9 +48,39 @@ pub enum Kind {
     Tracks,
 }
 
+impl Kind {
+    /// Its columns.
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Users => &["user_id", "product_type", "fee", "origin", "currency"],
+            Self::Plays => &["date", "user_id", "region", "track_id", "seconds"],
+            Self::Tracks => &["track_id", "track_name", "label"],
+        }
+    }
+
+    /// Whether a file may be without this column.
+    fn may_lack(self, column: &str) -> bool {
+        self == Self::Users && column == "currency"
+    }
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Rows of fields with a separator.
+    #[default]
+    Csv,
+    /// An array of records.
+    Json,
+}
+
 /// How a file is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
+    /// What it is.
+    pub form: Form,
+    /// The columns' names, when the file has none and begins with the first record; empty: it has them.
+    pub columns: Vec<String>,
     /// Between fields.
     pub separator: u8,
     /// `7,99` instead of `7.99`.
@@ -56,9 +89,41 @@ pub struct Format {
     pub dates: Pattern,
 }
 
+/// What stands between fields: one character, or `tab`.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn separator_of(text: &str) -> Result<u8, &'static str> {
+    match text.as_bytes() {
+        _ if text == "tab" || text == "\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(*byte),
+        _ => Err("must be one character such as ; or \"tab\""),
+    }
+}
+
+/// Names of columns with commas between them; none of an empty text.
+///
+/// # Errors
+/// What is wrong, for people: a name is empty, or there twice.
+pub fn columns_of(text: &str) -> Result<Vec<String>, &'static str> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<String> = text.split(',').map(rows::normal).collect();
+    let once: BTreeSet<&String> = names.iter().collect();
+    if names.iter().any(String::is_empty) {
+        return Err("has an empty name");
+    } else if once.len() < names.len() {
+        return Err("has a name twice");
+    }
+    Ok(names)
+}
+
 impl Default for Format {
     fn default() -> Self {
         Self {
+            form: Form::default(),
+            columns: Vec::new(),
             separator: b',',
             decimal_comma: false,
             dates: Pattern::iso(),
@@ -118,8 +183,32 @@ pub async fn import(
     rejects: &mut Rejects,
     watch: &mut dyn FnMut(u64, &Counts),
 ) -> Result<Counts, ImportError> {
+    if format.form == Form::Csv {
+        return read(place, kind, format, source, rejects, watch).await;
+    }
+    let mut rows = json::rows(source, kind, format, place.scratch)?;
+    let format = Format {
+        form: Form::Csv,
+        separator: b',',
+        ..format.clone()
+    };
+    read(place, kind, &format, rows.from_start()?, rejects, watch).await
+}
+
+async fn read(
+    place: Place<'_>,
+    kind: Kind,
+    format: &Format,
+    source: impl Read,
+    rejects: &mut Rejects,
+    watch: &mut dyn FnMut(u64, &Counts),
+) -> Result<Counts, ImportError> {
     let mut rows = Rows::new(source, format.separator);
-    let header = Header::read(&mut rows)?;
+    let header = if format.columns.is_empty() {
+        Header::read(&mut rows)?
+    } else {
+        Header::named(&format.columns)
+    };
     let mut run = Run {
         place,
         format,

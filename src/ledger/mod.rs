@@ -14,6 +14,7 @@ mod corrections;
 pub mod days;
 mod desk;
 mod exports;
+pub mod fetch;
 pub mod figures;
 pub mod import;
 mod inputs;
@@ -31,6 +32,7 @@ mod running;
 pub mod scribe;
 mod sessions;
 mod sheet;
+mod sources;
 mod statements;
 pub mod steps;
 mod uploads;
@@ -53,6 +55,7 @@ use crate::telemetry::Metrics;
 pub use desk::Desk;
 use round::Round;
 use scribe::{READER, Scribe};
+use sources::Sources;
 
 /// In the data directory of a node without Redis: what plays, and what ended and is in no row yet.
 const DIARY_FILE: &str = "plays.journal";
@@ -64,6 +67,7 @@ pub type Facts = (Arc<dyn Journal>, Option<(Arc<Memory>, Arc<MemoryJournal>)>);
 pub struct Ledger {
     scribe: Scribe,
     round: Round,
+    sources: Sources,
     diary: Option<Arc<Writer>>,
 }
 
@@ -71,7 +75,7 @@ impl Ledger {
     /// Prepares the ledger. `attempts` are the starts that this node counts.
     ///
     /// # Errors
-    /// The diary cannot be read or written.
+    /// The diary cannot be read or written, or a source's settings cannot work: for people, with the key.
     pub fn open(
         config: &Config,
         db: Db,
@@ -79,7 +83,7 @@ impl Ledger {
         attempts: Option<Arc<Attempts>>,
         owner: OwnerId,
         metrics: &Arc<Metrics>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, String> {
         let settings = &config.ledger;
         let bound = if memory.is_some() {
             settings.journal
@@ -90,23 +94,27 @@ impl Ledger {
             let file = config.data.dir.join(DIARY_FILE);
             Writer::start(file, settings.checkpoint, store, facts, READER).map(Arc::new)
         });
+        let diary = diary
+            .transpose()
+            .map_err(|error: io::Error| format!("data.dir: {error}"))?;
         Ok(Self {
+            sources: Sources::new(config, db.clone())?,
             round: Round::new(db.clone(), settings.sums_every, attempts),
             scribe: Scribe::new(db, journal, owner, Arc::clone(metrics), &settings.region, bound),
-            diary: diary.transpose()?,
+            diary,
         })
     }
 
     /// Begins to write plays into rows, and to make its rounds.
     pub fn start(&self) {
         self.round.start();
+        self.sources.start();
         self.scribe.start(self.diary.clone());
     }
 
     /// Writes what there is, as far as the database answers; the rest stays in the journal or the diary.
     pub async fn stop(&self) {
-        self.scribe.stop().await;
-        self.round.stop().await;
+        tokio::join!(self.scribe.stop(), self.round.stop(), self.sources.stop());
         if let Some(diary) = self.diary.clone() {
             let _ = tokio::task::spawn_blocking(move || diary.close()).await;
         }

@@ -280,6 +280,22 @@ pub(super) struct TenantQuery {
     pub(super) tenant: Option<String>,
 }
 
+/// Which page of a list, and of which tenant.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// Which page, from 1.
+    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
+    pub(super) page: Option<u32>,
+    /// How many are on a page.
+    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
+    pub(super) limit: Option<u32>,
+    /// Another tenant; only with the scope `operator`.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
+    pub(super) tenant: Option<String>,
+}
+
 /// 404 for a play that is not there, also for an id that cannot be one.
 pub(super) fn unknown() -> ApiError {
     ApiError::not_found("there is no such play")

@@ -12,7 +12,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -24,7 +24,7 @@ use crate::auth::Claims;
 use crate::protocol::id::random;
 
 use super::desk::{Desk, tenant_of};
-use super::plays::TenantQuery;
+use super::plays::{PageQuery, TenantQuery};
 use super::steps::Steps;
 use super::time;
 
@@ -133,35 +133,19 @@ pub(super) struct Shown {
     all: u64,
 }
 
-/// Which are listed.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RunningQuery {
-    /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
-    page: Option<u32>,
-    /// How many are on a page.
-    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
-    limit: Option<u32>,
-    /// Another tenant; only with the scope `operator`.
-    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
-    tenant: Option<String>,
-}
-
 /// The tenant's reports, exports and imports that this node works on, and how far they are. Scope `finance` or `admin`.
 #[utoipa::path(
     get,
     path = "/v1/reports/running",
     tag = "ledger",
-    params(RunningQuery),
+    params(PageQuery),
     responses((status = 200, description = "What is under way", body = Listing<Shown>)),
     security(("bearer" = []))
 )]
 pub(super) async fn under_way(
     State(desk): State<Arc<Desk>>,
     Extension(context): Extension<Context>,
-    query: Result<Query<RunningQuery>, QueryRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (claims, _) = desk.staff(&context, request).await?;

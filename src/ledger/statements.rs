@@ -12,7 +12,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use utoipa::ToSchema;
@@ -28,7 +28,7 @@ use super::desk::{Desk, tenant_of};
 use super::figures::Question;
 use super::inputs::fingerprint;
 use super::money::Currency;
-use super::plays::TenantQuery;
+use super::plays::{PageQuery, TenantQuery};
 use super::report::Report;
 use super::royalties::Model;
 use super::royalty_routes::Asked;
@@ -292,14 +292,14 @@ fn amounts(report: &Report, currency: &Currency) -> BTreeMap<String, i128> {
     get,
     path = "/v1/reports/statements",
     tag = "ledger",
-    params(StatementsQuery),
+    params(PageQuery),
     responses((status = 200, description = "The statements", body = Listing<Statement>)),
     security(("bearer" = []))
 )]
 pub(super) async fn statements(
     State(desk): State<Arc<Desk>>,
     Extension(context): Extension<Context>,
-    query: Result<Query<StatementsQuery>, QueryRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (claims, _) = desk.staff(&context, request).await?;
@@ -320,22 +320,6 @@ pub(super) async fn statements(
     let rows = work.fetch_all(sql.query()).await?;
     let items: Vec<_> = rows.iter().map(Statement::of).collect::<Result<_, _>>()?;
     Ok(Json(page.answer(items, usize::try_from(total).unwrap_or_default())).into_response())
-}
-
-/// Which statements are listed.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StatementsQuery {
-    /// Which page, from 1.
-    #[param(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
-    page: Option<u32>,
-    /// How many are on a page.
-    #[param(nullable = false, minimum = 1, maximum = 100, default = 30)]
-    limit: Option<u32>,
-    /// Another tenant; only with the scope `operator`.
-    #[param(nullable = false, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
-    tenant: Option<String>,
 }
 
 /// One frozen report. Scope `finance` or `admin`.

@@ -3,10 +3,8 @@
 //! Owns: taking the file, which is put on disk first, within its bounds. Does not: read it (`import` does).
 //! Called by: `desk`'s router.
 
-use std::fs::OpenOptions;
-use std::io::{BufReader, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path as FilePath, PathBuf};
+use std::io::Write;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +23,12 @@ use utoipa::ToSchema;
 use crate::api::error::ApiError;
 use crate::api::observe::Context;
 use crate::api::page::bad_query;
-use crate::protocol::id::random;
 
 use super::calendar::{ISO, Pattern};
 use super::desk::{Desk, tenant_of};
-use super::import::{Counts, Format, ImportError, Kind, Place, Rejects, import as read_file};
+use super::import::{
+    Counts, Form, Format, ImportError, Kind, Place, Rejects, Scratch, columns_of, import as read_file,
+};
 
 /// The longest silence of whoever uploads.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -42,6 +41,10 @@ pub(super) struct ImportQuery {
     /// What stands between fields: one of `,`, `;`, `|`, or `tab`.
     #[param(nullable = false, pattern = "^([,;|]|tab)$", default = ",")]
     separator: Option<String>,
+    /// The columns' names with commas between them, when the file has none and begins with the first row; of JSON, also
+    /// when the keys of its records are the first record.
+    #[param(nullable = false)]
+    columns: Option<String>,
     /// Whether amounts are written 7,99.
     #[param(nullable = false, default = false)]
     decimal_comma: Option<bool>,
@@ -90,7 +93,7 @@ pub(super) struct RejectedRow {
     path = "/v1/plays/imports/{kind}",
     tag = "ledger",
     params(("kind" = String, Path, description = "`users`, `plays` or `tracks`"), ImportQuery),
-    request_body(content = String, content_type = "text/csv"),
+    request_body(content((String = "text/csv"), (Vec<serde_json::Value> = "application/json"))),
     responses((status = 200, description = "What came of the rows", body = Imported)),
     security(("bearer" = []))
 )]
@@ -111,19 +114,26 @@ pub(super) async fn import(
         "tracks" => Kind::Tracks,
         _ => return Err(unknown()),
     };
-    let format = format(&query)?;
     let kind_of = request
         .headers()
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
-    let media_type = kind_of.and_then(|kind| kind.split(';').next()).map(str::trim);
-    if !media_type.is_some_and(|kind| kind.eq_ignore_ascii_case("text/csv")) {
-        let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
-        return Err(ApiError::new(status, code, "the body must be text/csv"));
-    }
+    let media_type = kind_of
+        .and_then(|kind| kind.split(';').next())
+        .unwrap_or_default();
+    let form = match media_type.trim().to_ascii_lowercase().as_str() {
+        "text/csv" => Form::Csv,
+        "application/json" => Form::Json,
+        _ => {
+            let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
+            let message = "the body must be text/csv or application/json";
+            return Err(ApiError::new(status, code, message));
+        }
+    };
+    let format = format(form, &query)?;
     desk.db()?;
     let place = desk.place("import", &claims, &tenant)?;
-    let upload = Upload::take(&desk.scratch, request.into_body(), desk.settings.import_bytes);
+    let upload = take(&desk.scratch, request.into_body(), desk.settings.import_bytes);
     let upload = place.run(upload).await?;
     let (runtime, shared) = (Handle::current(), Arc::clone(&desk));
     // Files are read as rows are written: on a thread that may block.
@@ -142,9 +152,8 @@ async fn run(
     tenant: &str,
     kind: Kind,
     format: &Format,
-    upload: &mut Upload,
+    upload: &mut Scratch,
 ) -> Result<Imported, ApiError> {
-    upload.file.seek(SeekFrom::Start(0)).map_err(disk)?;
     let place = Place {
         db: desk.db()?,
         tenant,
@@ -152,7 +161,7 @@ async fn run(
         scratch: &desk.scratch,
     };
     let (mut rejects, mut watch) = (Rejects::new(), |_: u64, _: &Counts| {});
-    let source = BufReader::new(&upload.file);
+    let source = upload.from_start().map_err(disk)?;
     let counts = read_file(place, kind, format, source, &mut rejects, &mut watch).await;
     let counts = counts.map_err(|error| match error {
         ImportError::Form(problem) => ApiError::bad_request("body", problem),
@@ -178,7 +187,7 @@ fn parameter(option: &str) -> String {
     option.trim_start_matches('-').replace('-', "_")
 }
 
-fn format(query: &ImportQuery) -> Result<Format, ApiError> {
+fn format(form: Form, query: &ImportQuery) -> Result<Format, ApiError> {
     let separator = match query.separator.as_deref() {
         None | Some(",") => b',',
         Some(";") => b';',
@@ -197,7 +206,11 @@ fn format(query: &ImportQuery) -> Result<Format, ApiError> {
         .unwrap_or(ISO)
         .parse()
         .map_err(|problem| ApiError::bad_request("date_format", format!("date_format {problem}")))?;
+    let columns = query.columns.as_deref().unwrap_or_default();
     Ok(Format {
+        form,
+        columns: columns_of(columns)
+            .map_err(|problem| ApiError::bad_request("columns", format!("columns {problem}")))?,
         separator,
         decimal_comma: query.decimal_comma.unwrap_or_default(),
         dates,
@@ -210,47 +223,23 @@ fn disk(error: std::io::Error) -> ApiError {
     ApiError::unavailable("unavailable", "the file cannot be kept just now", 5)
 }
 
-/// A file that was sent; removed when dropped.
-struct Upload {
-    path: PathBuf,
-    file: std::fs::File,
-}
-
-impl Upload {
-    async fn take(dir: &FilePath, body: Body, most: u64) -> Result<Self, ApiError> {
-        let path = dir.join(format!("upload-{:016x}", u64::from_ne_bytes(random())));
-        let mut options = OpenOptions::new();
-        let file = options
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
-        let mut upload = Self {
-            file: file.map_err(disk)?,
-            path,
-        };
-        let (mut chunks, mut size) = (body.into_data_stream(), 0);
-        loop {
-            let chunk = timeout(SILENCE, chunks.next()).await.map_err(|_| {
-                let message = "the file did not come in time";
-                ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
-            })?;
-            let too_large = |message| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message);
-            let Some(chunk) = chunk else { return Ok(upload) };
-            let chunk = chunk.map_err(|_| too_large("the file was cut off"))?;
-            size += chunk.len() as u64;
-            if size > most {
-                return Err(too_large("the file is too large (ledger.import_bytes)"));
-            }
-            // Chunks are small, and go to the page cache.
-            upload.file.write_all(&chunk).map_err(disk)?;
+/// Puts a body on disk.
+async fn take(dir: &FilePath, body: Body, most: u64) -> Result<Scratch, ApiError> {
+    let mut upload = Scratch::create(dir).map_err(disk)?;
+    let (mut chunks, mut size) = (body.into_data_stream(), 0);
+    loop {
+        let chunk = timeout(SILENCE, chunks.next()).await.map_err(|_| {
+            let message = "the file did not come in time";
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+        })?;
+        let too_large = |message| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message);
+        let Some(chunk) = chunk else { return Ok(upload) };
+        let chunk = chunk.map_err(|_| too_large("the file was cut off"))?;
+        size += chunk.len() as u64;
+        if size > most {
+            return Err(too_large("the file is too large (ledger.import_bytes)"));
         }
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // Chunks are small, and go to the page cache.
+        upload.file().write_all(&chunk).map_err(disk)?;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the URL's form, its trust anchors, the guard on its addresses, and the bounds on time and size of an exchange.
 //! Does not: follow redirects or try again.
-//! Called by: `auth::fetch` and `webhooks`.
+//! Called by: `auth::fetch`, `webhooks` and `ledger::fetch`.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio::time::timeout;
 
 use super::Guard;
 
@@ -113,7 +114,7 @@ impl Client {
         Ok(Self { client, url })
     }
 
-    /// One exchange: everything from the name's resolution to the last byte of the answer within `timeout`. Of a longer
+    /// One exchange: everything from the name's resolution to the last byte of the answer within `limit`. Of a longer
     /// body than `most` bytes nothing is kept, and its connection is closed. Redirects are not followed.
     ///
     /// # Errors
@@ -123,17 +124,11 @@ impl Client {
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-        timeout: Duration,
+        limit: Duration,
         most: usize,
     ) -> Result<Answer, String> {
         let exchange = async {
-            let mut request = Request::new(Full::new(body));
-            *request.method_mut() = method;
-            *request.uri_mut() = self.url.clone();
-            *request.headers_mut() = headers;
-            request
-                .headers_mut()
-                .insert(header::USER_AGENT, header::HeaderValue::from_static("usher"));
+            let request = self.request(method, headers, body);
             let answer = self.client.request(request).await.map_err(|e| with_causes(&e))?;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, most).collect().await;
@@ -145,13 +140,57 @@ impl Client {
                     .map_err(|e| with_causes(&*e)),
             })
         };
-        match tokio::time::timeout(timeout, exchange).await {
+        match timeout(limit, exchange).await {
             Ok(done) => done,
             Err(_) => Err(format!(
                 "no complete answer within {}",
-                humantime::format_duration(timeout)
+                humantime::format_duration(limit)
             )),
         }
+    }
+
+    /// A GET whose answer may be large: its body goes to `take` as it comes, when the status is 200. No wait, for the answer
+    /// or for more of it, is longer than `patience`. Redirects are not followed. Answers the status and the headers.
+    ///
+    /// # Errors
+    /// What an operator should read in the log; a body of more than `most` bytes is one.
+    pub async fn download(
+        &self,
+        headers: HeaderMap,
+        patience: Duration,
+        most: u64,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(StatusCode, HeaderMap), String> {
+        let silent = |_| format!("nothing came for {}", humantime::format_duration(patience));
+        let request = self.request(Method::GET, headers, Bytes::new());
+        let answer = timeout(patience, self.client.request(request)).await;
+        let answer = answer.map_err(silent)?.map_err(|e| with_causes(&e))?;
+        let (parts, mut body) = answer.into_parts();
+        if parts.status != StatusCode::OK {
+            return Ok((parts.status, parts.headers));
+        }
+        let mut size = 0;
+        while let Some(frame) = timeout(patience, body.frame()).await.map_err(silent)? {
+            let Ok(data) = frame.map_err(|e| with_causes(&e))?.into_data() else {
+                continue;
+            };
+            size += data.len() as u64;
+            if size > most {
+                return Err(format!("the answer has more than {most} bytes"));
+            }
+            take(&data).map_err(|e| e.to_string())?;
+        }
+        Ok((parts.status, parts.headers))
+    }
+
+    fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = headers;
+        let agent = header::HeaderValue::from_static("usher");
+        request.headers_mut().insert(header::USER_AGENT, agent);
+        request
     }
 }
 

@@ -15,13 +15,13 @@ const PLAYS: &str = "date,user_id,region,track id,seconds\n01/03/2019,A,NL,t1,10
 const MARCH: &str = "from=2019-03-01&to=2019-04-01";
 
 /// Somebody with a token.
-struct Clerk<'a> {
+pub(crate) struct Clerk<'a> {
     node: &'a Node,
     token: String,
 }
 
 impl<'a> Clerk<'a> {
-    fn new(node: &'a Node, account: &str, tenant: &str, scope: &str) -> Self {
+    pub(crate) fn new(node: &'a Node, account: &str, tenant: &str, scope: &str) -> Self {
         let claims = json!({"sub": account, "tenant": tenant, "scope": scope, "exp": now() + 600});
         Self {
             node,
@@ -29,7 +29,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    async fn send(&self, method: &str, target: &str, kind: &str, body: &str) -> Answer {
+    pub(crate) async fn send(&self, method: &str, target: &str, kind: &str, body: &str) -> Answer {
         let length = body.len().to_string();
         let headers = [
             ("Authorization", &*self.token),
@@ -40,7 +40,7 @@ impl<'a> Clerk<'a> {
         self.node.ask(&text).await
     }
 
-    async fn get(&self, target: &str) -> Value {
+    pub(crate) async fn get(&self, target: &str) -> Value {
         let answer = self.send("GET", target, "text/plain", "").await;
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
         answer.json()
@@ -76,7 +76,16 @@ async fn imports_and_reports(node: &Node) {
         done["rejects"],
         json!([{"line": 7, "reason": "fee is no amount"}])
     );
-    clerk.import("tracks", TRACKS).await;
+    let tracks = r#"[{"t1":"t2","One":"Two","L1":"L2"},{"t1":"t3","One":"Three","L1":"=L3"}]"#;
+    let target = "/v1/plays/imports/tracks?columns=track%20id,track%20name,label";
+    let done = clerk.send("POST", target, "application/json", tracks).await;
+    assert_eq!(
+        (done.status.as_u16(), &done.json()["taken"]),
+        (200, &json!(3)),
+        "{done:?}"
+    );
+    let done = clerk.import("tracks", TRACKS).await;
+    assert_eq!((&done["taken"], &done["already_there"]), (&json!(0), &json!(3)));
     let missing = clerk.import("plays", PLAYS).await;
     assert_eq!(
         (&missing["taken"], &missing["missing_option"]),
@@ -380,13 +389,19 @@ async fn doors_are_shut(node: &Node) {
             "{query}"
         );
     }
-    assert_eq!(
-        clerk
-            .refusal("POST", "/v1/plays/imports/plays", &json!(null))
-            .await
-            .0,
-        415
-    );
+    for (kind, body, expected) in [
+        ("text/plain", PLAYS, (415, None)),
+        ("application/json", "null", (400, Some("body"))),
+        ("application/json", "[{\"date\":1}]", (400, Some("body"))),
+    ] {
+        let answer = clerk.send("POST", "/v1/plays/imports/plays", kind, body).await;
+        let (status, _, field) = answer.refusal();
+        assert_eq!((status, field.as_deref()), expected, "{kind} {body}");
+    }
+    let twice = clerk
+        .send("POST", "/v1/plays/imports/plays?columns=a,A", "text/csv", PLAYS)
+        .await;
+    assert_eq!(twice.refusal().2.as_deref(), Some("columns"));
     assert_eq!(
         clerk
             .refusal("POST", "/v1/plays/imports/songs", &json!(null))

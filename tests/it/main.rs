@@ -46,6 +46,7 @@ mod ledger_http;
 mod ledger_insight;
 mod ledger_plays;
 mod ledger_rows;
+mod ledger_sources;
 mod lifecycle;
 mod media;
 mod media_catalogue;

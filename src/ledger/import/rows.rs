@@ -154,6 +154,11 @@ impl<R: Read> Rows<R> {
     }
 }
 
+/// `track id`, `Track ID` and `track_id` are one name.
+pub(super) fn normal(name: &str) -> String {
+    name.trim().to_lowercase().replace(' ', "_")
+}
+
 /// The columns' names.
 pub(super) struct Header {
     names: Vec<String>,
@@ -166,16 +171,17 @@ impl Header {
         if rows.next()? != Next::Row {
             return Err(ImportError::Form("the file has no header".to_owned()));
         }
-        // `track id`, `Track ID` and `track_id` are one name.
-        let name = |field: &[u8]| {
-            String::from_utf8_lossy(field)
-                .trim()
-                .to_lowercase()
-                .replace(' ', "_")
-        };
+        let name = |field: &[u8]| normal(&String::from_utf8_lossy(field));
         Ok(Self {
             names: rows.fields().map(name).collect(),
         })
+    }
+
+    /// The header of a file that has none.
+    pub(super) fn named(columns: &[String]) -> Self {
+        Self {
+            names: columns.iter().map(|name| normal(name)).collect(),
+        }
     }
 
     /// Columns of the file.
