@@ -38,4 +38,5 @@ mod crowd;
 mod ledger;
 mod memory;
 mod room;
+mod trio;
 mod upload;
