@@ -223,6 +223,7 @@ fn action(method: &Method, route: &str) -> &'static str {
         ("GET" | "HEAD", "/messages/reports") => "reports.list",
         ("POST", "/messages/reports/{report}/close") => "report.close",
         ("GET" | "HEAD", "/v1/plays") => "plays.list",
+        ("GET" | "HEAD", "/v1/reports/concurrency") => "concurrency.show",
         ("GET" | "HEAD", "/v1/reports/royalties") => "royalties.show",
         ("GET" | "HEAD", "/v1/reports/usage") => "usage.show",
         ("GET" | "HEAD", "/v1/files/stats") => "files.stats",

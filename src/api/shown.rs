@@ -10,8 +10,9 @@ use utoipa::openapi::{HttpMethod, PathItem};
 use utoipa_axum::router::OpenApiRouter;
 
 /// Their paths; only `GET` of each.
-const SHOWN: [&str; 5] = [
+const SHOWN: [&str; 6] = [
     "/v1/plays",
+    "/v1/reports/concurrency",
     "/v1/reports/royalties",
     "/v1/reports/usage",
     "/v1/files/stats",

@@ -45,7 +45,7 @@ struct Lone {
     /// When it was first heard here.
     since: Instant,
     ticket_due: Option<Instant>,
-    _active: Counted,
+    _playing: [Counted; 2],
 }
 
 /// What the node knows of a session before a heartbeat.
@@ -108,13 +108,15 @@ impl Lones {
                 known.sessions.remove(&oldest);
             }
             let lone = Lone {
+                _playing: self
+                    .metrics
+                    .playing(&account.tenant, holding.device.plan.as_deref()),
                 account: account.clone(),
                 holding,
                 expires,
                 due,
                 since: now,
                 ticket_due: None,
-                _active: Counted::begin(&self.metrics.sessions_active.of(&account.tenant)),
             };
             known.sessions.insert(session, lone);
         }

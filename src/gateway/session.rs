@@ -68,7 +68,7 @@ struct Check {
 /// A grant; it counts as an active session until it is dropped.
 pub(super) struct Grant {
     pub(super) at: Instant,
-    _active: Counted,
+    _playing: [Counted; 2],
 }
 
 /// A session from its first frame to its last.
@@ -185,14 +185,14 @@ impl Session {
         id: Option<&RawValue>,
     ) -> Result<(), Ending> {
         let now = Instant::now();
-        let active = self
+        let Player { account, device, .. } = &self.player;
+        let playing = self
             .gateway
             .metrics
-            .sessions_active
-            .of(&self.player.account.tenant);
+            .playing(&account.tenant, device.plan.as_deref());
         self.granted = Some(Grant {
             at: now,
-            _active: Counted::begin(&active),
+            _playing: playing,
         });
         line.silence.heard(now);
         let period = self.gateway.timing.period;

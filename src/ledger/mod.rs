@@ -98,7 +98,7 @@ impl Ledger {
             .transpose()
             .map_err(|error: io::Error| format!("data.dir: {error}"))?;
         Ok(Self {
-            sources: Sources::new(config, db.clone())?,
+            sources: Sources::new(config, db.clone(), Arc::clone(metrics))?,
             round: Round::new(db.clone(), settings.sums_every, attempts),
             scribe: Scribe::new(db, journal, owner, Arc::clone(metrics), &settings.region, bound),
             diary,

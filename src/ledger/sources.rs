@@ -28,6 +28,7 @@ use crate::auth::is_tenant;
 use crate::config::{self, Config, SourceForm, SourceKind};
 use crate::db::{Db, DbError, Sql};
 use crate::outbound::Guard;
+use crate::telemetry::Metrics;
 
 use super::desk::{Desk, tenant_of};
 use super::fetch::Origin;
@@ -61,6 +62,7 @@ struct Inner {
     terms: Terms,
     dir: PathBuf,
     most: u64,
+    metrics: Arc<Metrics>,
 }
 
 struct Source {
@@ -117,7 +119,7 @@ impl Sources {
     ///
     /// # Errors
     /// The setting that is wrong, and what is wrong with it.
-    pub(super) fn new(config: &Config, db: Db) -> Result<Self, String> {
+    pub(super) fn new(config: &Config, db: Db, metrics: Arc<Metrics>) -> Result<Self, String> {
         let guard = Guard::new(&config.outbound.allowed_private);
         let sources = config.ledger.sources.iter().map(|(name, settings)| {
             Source::new(name, settings, guard.clone())
@@ -130,6 +132,7 @@ impl Sources {
                 terms: Terms::new(&config.ledger),
                 dir: config.data.dir.clone(),
                 most: config.ledger.import_bytes,
+                metrics,
             }),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -178,6 +181,8 @@ impl Inner {
         let Some(done) = stop.run_until_cancelled(self.bring(source, stop)).await else {
             return;
         };
+        let outcome = if done.is_ok() { "read" } else { "failed" };
+        self.metrics.ledger_sources_total.inc(outcome);
         match &done {
             Ok(Counts {
                 read,

@@ -18,8 +18,8 @@ use prometheus::{
 
 use super::Label;
 
-/// Tenants with a label value of their own; the sessions of the others are counted together.
-const MOST_TENANTS: usize = 1000;
+/// Tenants, or plans, with a label value of their own; the sessions of the others are counted together.
+const MOST_VALUES: usize = 1000;
 /// Label value of what has none of its own.
 const OTHER: &str = "other";
 
@@ -207,40 +207,40 @@ impl Declare for TimeFamily {
     }
 }
 
-/// A gauge for each tenant, up to a bound; the tenants after that share the value `other`.
+/// A gauge for each tenant or plan, up to a bound; those after that share the value `other`.
 #[derive(Debug)]
-pub struct TenantGauges {
+pub struct LevelGauges {
     family: IntGaugeVec,
     handles: RwLock<HashMap<String, IntGauge>>,
 }
 
-impl TenantGauges {
-    /// The gauge of `tenant`. A session keeps it from start to end, so that both count on the same one.
+impl LevelGauges {
+    /// The gauge of this one. A session keeps it from start to end, so that both count on the same one.
     #[must_use]
-    pub fn of(&self, tenant: &str) -> IntGauge {
+    pub fn of(&self, value: &str) -> IntGauge {
         if let Some(gauge) = self
             .handles
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(tenant)
+            .get(value)
         {
             return gauge.clone();
         }
         let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
-        if handles.len() >= MOST_TENANTS && !handles.contains_key(tenant) {
+        if handles.len() >= MOST_VALUES && !handles.contains_key(value) {
             return self.family.with_label_values(&[OTHER]);
         }
-        let new = || self.family.with_label_values(&[tenant]);
-        handles.entry(tenant.to_owned()).or_insert_with(new).clone()
+        let new = || self.family.with_label_values(&[value]);
+        handles.entry(value.to_owned()).or_insert_with(new).clone()
     }
 }
 
-impl Declare for TenantGauges {
-    /// The tenant that is reported from the start.
-    type Options = &'static str;
+impl Declare for LevelGauges {
+    /// The label, and its value that is reported from the start.
+    type Options = (&'static str, &'static str);
 
-    fn declare(registry: &Registry, name: &str, help: &str, first: &'static str) -> Result<Self> {
-        let family = register(registry, IntGaugeVec::new(Opts::new(name, help), &["tenant"])?)?;
+    fn declare(registry: &Registry, name: &str, help: &str, (label, first): Self::Options) -> Result<Self> {
+        let family = register(registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)?;
         let gauges = Self {
             family,
             handles: RwLock::default(),
@@ -334,10 +334,10 @@ mod tests {
     #[test]
     fn tenants_beyond_the_bound_share_a_value() {
         let registry = Registry::new();
-        let gauges = TenantGauges::declare(&registry, "active", "help", "main").unwrap();
-        (0..MOST_TENANTS + 500).for_each(|i| gauges.of(&format!("t{i}")).inc());
+        let gauges = LevelGauges::declare(&registry, "active", "help", ("tenant", "main")).unwrap();
+        (0..MOST_VALUES + 500).for_each(|i| gauges.of(&format!("t{i}")).inc());
         let families = registry.gather();
-        assert_eq!(families[0].get_metric().len(), MOST_TENANTS + 1);
+        assert_eq!(families[0].get_metric().len(), MOST_VALUES + 1);
         assert_eq!(gauges.of("t0").get(), 1);
         assert_eq!(gauges.of("unheard of").get(), 501);
     }

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, Result, TextEncoder};
 
 use super::instrument::{
-    CounterFamily, Counters, Declare, HttpCounters, HttpTimes, TenantGauges, TimeFamily,
+    Counted, CounterFamily, Counters, Declare, HttpCounters, HttpTimes, LevelGauges, TimeFamily,
 };
 use super::process::Process;
 use super::{Admission, Audit, Handshake, RateRule, Refusal};
@@ -96,7 +96,9 @@ macro_rules! metrics {
 
 metrics! {
     /// Sessions that hold a slot on this node, or have none and were heard here last, by tenant.
-    sessions_active: TenantGauges = "main";
+    sessions_active: LevelGauges = ("tenant", "main");
+    /// The same sessions by the plan that the token named at their start; `none`: it named none.
+    plan_sessions_active: LevelGauges = ("plan", "none");
     /// Open connections of players.
     connections_open: IntGauge = ();
     /// Connections closed before they could ask for anything, by reason.
@@ -180,6 +182,8 @@ metrics! {
     /// Plays by what became of them: written; repeated: there already; unfit: the database cannot hold it; missed: the journal
     /// lost some before they were written (counted once for each time that it was noticed).
     ledger_plays_total: CounterFamily = ("outcome", &["written", "repeated", "unfit", "missed"]);
+    /// Readings of the ledger's sources by outcome.
+    ledger_sources_total: CounterFamily = ("outcome", &["read", "failed"]);
     /// How long the oldest start or end waits to be written to the database, of those that this node writes.
     ledger_lag_seconds: Gauge = ();
     /// Uploads by outcome: stored, refused (for what they are or how they came), failed (the store or the database).
@@ -236,6 +240,13 @@ impl Metrics {
     pub fn http_request(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
         self.http_requests_total.inc(route, method, status);
         self.http_request_duration_seconds.observe(route, took);
+    }
+
+    /// Counts a session that plays, until the answer is dropped.
+    #[must_use]
+    pub fn playing(&self, tenant: &str, plan: Option<&str>) -> [Counted; 2] {
+        let plan = self.plan_sessions_active.of(plan.unwrap_or("none"));
+        [self.sessions_active.of(tenant), plan].map(|gauge| Counted::begin(&gauge))
     }
 
     /// The text exposition format, version 0.0.4.

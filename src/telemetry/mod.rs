@@ -14,7 +14,7 @@ mod rotate;
 mod trail;
 
 pub use instrument::{
-    Counted, CounterFamily, Counters, HttpCounters, HttpTimes, TenantGauges, TimeFamily, method_label,
+    Counted, CounterFamily, Counters, HttpCounters, HttpTimes, LevelGauges, TimeFamily, method_label,
 };
 pub use label::{Admission, Audit, Handshake, Label, RateRule, Refusal};
 pub use logging::{LogError, LogHandle, init};

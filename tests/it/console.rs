@@ -265,6 +265,10 @@ async fn what_another_limit_would_have_refused() {
         ["4", "0", "0.0 %", "2 fewer"],
     ]);
     assert_eq!(tab.evaluate(cells).await, expected);
+    // By plan, when the node has written its counts.
+    let of_plan = "[...document.querySelectorAll('tbody')].at(-1).innerText.replace(/\\s+/g, ' ')";
+    let all = "none 5 2 4: 2";
+    holds(&mut tab, &format!("{of_plan}.includes('{all}')"), SOON * 4).await;
     // A limit of an operator's.
     search(&mut tab, "ann").await;
     tab.evaluate("document.getElementById('limit').focus()").await;

@@ -57,6 +57,33 @@ fn the_schemas_of_kubernetes_accept_the_manifests() {
     assert!(!wrong.status.success());
 }
 
+/// By the operator's own definition, as a package has it.
+#[test]
+fn the_schema_of_the_prometheus_operator_accepts_the_monitor() {
+    let program = format!(
+        "import {{ ServiceMonitor }} from 'file://{}/target/npm-schemas/node_modules/@kubernetes-models/prometheus-operator\
+         /monitoring.coreos.com/v1/ServiceMonitor.js'; new ServiceMonitor(JSON.parse(process.argv[1])).validate();",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let validate = |monitor: &Value| {
+        Command::new("node")
+            .args(["--input-type=module", "-e", &program, &monitor.to_string()])
+            .output()
+            .expect("node is installed (tests/run does it)")
+    };
+    let mut monitor = documents(&deployed("kubernetes/servicemonitor.yaml")).remove(0);
+    let right = validate(&monitor);
+    assert!(
+        right.status.success(),
+        "{}",
+        String::from_utf8_lossy(&right.stderr)
+    );
+    // It does find what is wrong.
+    monitor["spec"]["endpoints"][0]["port"] = 9600.into();
+    let wrong = validate(&monitor);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("port must be string"));
+}
+
 #[tokio::test]
 async fn the_autoscaler_and_the_monitor_name_what_there_is() {
     let all = documents(&deployed("kubernetes/usher.yaml"));

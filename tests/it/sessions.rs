@@ -570,6 +570,13 @@ async fn a_plan_that_lets_players_choose_does_not_let_them_end_the_oldest() {
     chooser.next_of("denied").await;
     chooser.say(json!({"type": "takeover", "session": session})).await;
     assert_eq!(chooser.next().await["type"], "granted");
+    let of_plan = |plan: &str| format!("usher_plan_sessions_active{{plan=\"{plan}\"}}");
+    node.metric_becomes(&of_plan("basic"), 1.0).await;
+    let mut other = node.watch("b", "content=m").await;
+    other.next_of("granted").await;
+    assert_eq!(node.metric(&of_plan("none")).await, 1.0);
+    other.close(1000).await;
+    node.metric_becomes(&of_plan("none"), 0.0).await;
 }
 
 #[tokio::test]

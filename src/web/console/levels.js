@@ -1,4 +1,5 @@
-// What another limit would have done, from the histogram of slots that each try asked for.
+// What another limit would have done, from the histogram of slots that each try asked for, and by plan from the ledger.
+import { ask, target } from "./asking.js";
 import { el, write } from "./elements.js";
 import { buckets, total } from "./metrics.js";
 import { table } from "./table.js";
@@ -20,7 +21,29 @@ export function whatIf(families) {
 
 const percent = (part, all) => (all === 0 ? "\u2013" : `${((100 * part) / all).toFixed(1)} %`);
 
-export function levels(figures) {
+const DAYS = 30;
+const AGAIN_MS = 15_000;
+
+/** The same by plan, of the tenant's starts on all nodes; it asks the ledger now and then. */
+export function byPlan(tenant) {
+  const list = table(`Starts of the last ${DAYS} days, all nodes`, [
+    { title: "Plan", loose: true, text: ({ plan }) => plan || "none" },
+    { title: "Starts", text: ({ granted, refused }) => (granted + refused).toLocaleString() },
+    { title: "Refused", text: ({ refused }) => refused.toLocaleString() },
+    { title: "Refusals that a limit would have saved", text: ({ what_if: limits }) =>
+      limits.map(({ limit, saved }) => `${limit}: ${saved.toLocaleString()}`).join(", ") || "none to save" },
+  ], ({ plan }) => `plan ${plan}`, "No start yet.");
+  let asked = -Infinity;
+  return { node: el("div", {}, el("h3", {}, "By plan"), list.node), async refresh() {
+    if (performance.now() - asked < AGAIN_MS) return;
+    asked = performance.now();
+    const from = new Date(Date.now() - DAYS * 86_400_000).toISOString().slice(0, 10);
+    list.show((await ask("GET", target("/v1/reports/concurrency", { tenant, from }))).plans);
+  } };
+}
+
+/** `plans`: what shows the same by plan; null where there is no ledger. */
+export function levels(figures, plans) {
   const bar = ({ limit }) => {
     const inner = el("span", { class: "bar" });
     bars.set(limit, inner);
@@ -43,8 +66,10 @@ export function levels(figures) {
       "A limit of n for everybody would have refused the tries above n."),
     now, list.node,
     el("p", { class: "hint" }, "This node, since its start. Whoever tries again counts again, so that a higher limit saves ",
-      "at most this many. Tries that another rule refused are in it, those of blocked accounts are not.")),
+      "at most this many. Tries that another rule refused are in it, those of blocked accounts are not."),
+    plans && plans.node),
   async refresh() {
+    await plans?.refresh();
     const families = figures.latest();
     if (!families) return;
     const denied = total(families, "usher_denials_total", { rule: "account" });

@@ -4,7 +4,7 @@ import { $, complain, el, hush, moment, say, write } from "./elements.js";
 import { Figures, PERIOD_MS } from "./figures.js";
 import { files } from "./files.js";
 import { ledger } from "./ledger.js";
-import { levels } from "./levels.js";
+import { byPlan, levels } from "./levels.js";
 import { live } from "./live.js";
 import { people } from "./people.js";
 import { trail } from "./trail.js";
@@ -26,7 +26,8 @@ function viewsOf(who, paths) {
   const views = new Map();
   if (figures) views.set("live", ["Live", live(figures)]);
   views.set("accounts", ["Accounts", people(who, has("/v1/plays"), guard)]);
-  if (figures) views.set("limit", ["Limits", levels(figures)]);
+  const plans = has("/v1/reports/concurrency") ? byPlan(who.tenant) : null;
+  if (figures) views.set("limit", ["Limits", levels(figures, plans)]);
   if (has("/v1/reports/royalties") && has("/v1/reports/usage")) views.set("ledger", ["Ledger", ledger(who, guard)]);
   if (has("/v1/files/stats") && has("/v1/files/accesses")) views.set("files", ["Files", files(guard)]);
   if (figures) views.set("trail", ["Audit trail", trail(guard)]);
