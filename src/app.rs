@@ -165,12 +165,12 @@ impl Node {
             exchange: messages.clone().map(|messages| messages as Arc<dyn Exchange>),
             metrics: Arc::clone(&metrics),
             refusals: webhooks.refusals(),
-            attempts: attempts.clone(),
+            attempts,
             tasks,
         });
         gateway.count_rules(&gateway.policy.load());
         let ledger = db.clone().filter(|_| config.modules.ledger);
-        let ledger = ledger.map(|db| Ledger::open(&config, db, (journal, memory), attempts, owner, &metrics));
+        let ledger = ledger.map(|db| Ledger::open(&config, db, (journal, memory), &gateway, owner, &metrics));
         let ledger = ledger.transpose().map_err(AppError::Settings)?;
         let api = Arc::new(Api {
             gateway: Arc::clone(&gateway),

@@ -33,7 +33,7 @@ struct Step {
 }
 
 /// Every step of this program, in order.
-const STEPS: &[Step] = steps![1 "accounts", 2 "catalogue", 3 "media", 4 "ledger", 5 "messages", 6 "ledger_days", 7 "ledger_sources"];
+const STEPS: &[Step] = steps![1 "accounts", 2 "catalogue", 3 "media", 4 "ledger", 5 "messages", 6 "ledger_days", 7 "ledger_sources", 8 "ledger_live"];
 
 /// Where sqlx keeps what was applied.
 const TABLE: &str = "_sqlx_migrations";

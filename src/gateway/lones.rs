@@ -75,6 +75,15 @@ impl Lones {
         ))
     }
 
+    /// Tells of each session of a bucket that is watching now: its tenant, and its content.
+    pub(super) fn watching(&self, bucket: u16, mut tell: impl FnMut(&Arc<str>, &Arc<str>)) {
+        for lone in self.lock(bucket).sessions.values() {
+            if lone.holding.state.is_watching() {
+                tell(&lone.account.tenant, &lone.holding.content);
+            }
+        }
+    }
+
     /// What is known of a session of this account.
     pub(super) fn recall(&self, account: &AccountKey, session: SessionId) -> Option<Memory> {
         let known = self.of(account);

@@ -101,6 +101,20 @@ impl Registry {
         all.collect()
     }
 
+    /// Tells of each session of a bucket that is watching now, whose socket is here or that was heard here last: its tenant,
+    /// and its content.
+    pub fn watching(&self, bucket: u16, mut tell: impl FnMut(&Arc<str>, &Arc<str>)) {
+        {
+            let accounts = lock(&self.buckets[usize::from(bucket) % self.buckets.len()]);
+            for (account, seats) in &*accounts {
+                for content in seats.iter().filter_map(|seat| seat.watching()) {
+                    tell(&account.tenant, &content);
+                }
+            }
+        }
+        self.lones.watching(bucket, tell);
+    }
+
     /// Whether nobody is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -4,7 +4,7 @@
 //! idle session no buffer.
 
 use std::sync::atomic::AtomicU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -240,6 +240,13 @@ impl Seat {
         let slot = state.taken.as_mut()?;
         slot.settle();
         Some(slot.holding.clone())
+    }
+
+    /// What is watched now; none while it is paused, or takes no slot.
+    pub(super) fn watching(&self) -> Option<Arc<str>> {
+        let state = self.lock();
+        let slot = state.taken.as_ref().filter(|slot| slot.watching.is_some())?;
+        Some(Arc::clone(&slot.holding.content))
     }
 
     /// Changes what the session holds.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -22,7 +22,7 @@ use super::calendar::DAY_MS;
 use super::desk::{Desk, tenant_of};
 use super::plays::{Play, TenantQuery, find, unknown};
 use super::royalty_routes::region;
-use super::versions;
+use super::{millis, now_ms, versions};
 
 const MAX_SECONDS: i64 = 1_000_000_000;
 const MAX_ID_BYTES: usize = 256;
@@ -98,11 +98,6 @@ fn seconds(fields: &mut Fields, least: i64) -> Result<i64, ApiError> {
     Ok(seconds)
 }
 
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
 fn fresh() -> String {
     format!("{:024x}", u128::from_be_bytes(random()) >> 32)
 }
@@ -134,7 +129,7 @@ async fn insert(work: &mut Work, row: ByHand<'_>) -> Result<(), ApiError> {
     sql.bind_all([row.tenant.to_owned(), row.id, row.kind.to_owned()]);
     sql.push(", ").bind(row.corrects).push(", ");
     sql.bind_all([row.user, row.content, row.region]);
-    sql.push(", ").bind_all([row.started_at, row.seconds, now()]);
+    sql.push(", ").bind_all([row.started_at, row.seconds, now_ms()]);
     sql.push(", ").bind(row.by.to_owned()).push(")");
     work.execute(sql.query()).await?;
     Ok(())
@@ -166,7 +161,8 @@ pub(super) async fn create(
     let started_at = required("started_at", fields.text("started_at")?)?;
     let started = humantime::parse_rfc3339(&started_at)
         .ok()
-        .and_then(|at| i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok());
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        .map(millis);
     let started_at = started
         .ok_or_else(|| ApiError::bad_request("started_at", "started_at must be as 2019-03-01T12:00:00Z"))?;
     let row = ByHand {

@@ -23,7 +23,7 @@ use super::calendar::Day;
 use super::desk::{Desk, tenant_of};
 use super::labels::{LABEL, push_labels};
 use super::royalty_routes::day;
-use super::time;
+use super::{live, millis, now_ms, time};
 
 /// Most labels and contents of an answer.
 const MOST: i64 = 1000;
@@ -213,7 +213,7 @@ pub(super) struct Usage {
     /// Until when: now.
     #[schema(format = DateTime)]
     to: String,
-    /// Seconds watched by plays that have ended.
+    /// Seconds watched, of the last two days also by plays that go on.
     seconds: i64,
     /// By label, the most watched first; at most 1000.
     labels: Vec<Watched>,
@@ -222,9 +222,10 @@ pub(super) struct Usage {
     top: Option<Watched>,
 }
 
-/// What was watched since a moment, by the plays that ended since then. Scope `finance` or `admin`.
+/// What was watched since a moment. Scope `finance` or `admin`.
 ///
-/// A play is here some seconds after its end; of one that began before, what was watched since then counts at most.
+/// In the last two days what plays is counted every ten seconds, and is here that much later; for a moment further back the
+/// plays count that ended since then, of one that began before what was watched since then at most.
 #[utoipa::path(
     get,
     path = "/v1/reports/usage",
@@ -245,28 +246,36 @@ pub(super) async fn usage(
     let bad = |message| ApiError::bad_request("from", message);
     let from =
         humantime::parse_rfc3339(&query.from).map_err(|_| bad("from must be as 2019-03-01T12:00:00Z"))?;
-    let now = SystemTime::now();
-    if from > now {
+    if from > SystemTime::now() {
         return Err(bad("from is in the future"));
     }
-    let ms = |at: SystemTime| {
-        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    };
-    let (from, now) = (ms(from), ms(now));
-    let longest = i64::try_from(LONGEST_PLAY.as_millis()).unwrap_or(i64::MAX);
+    let (from, now) = (
+        millis(from.duration_since(UNIX_EPOCH).unwrap_or_default()),
+        now_ms(),
+    );
+    // Further back there is only what ended.
+    let live = from > now.saturating_sub(millis(live::KEPT));
     let mut sql = Sql::new("SELECT ");
     sql.push(LABEL)
-        .push(", p.content, CAST(sum(CASE WHEN p.ended_at - ")
+        .push(", p.content, CAST(sum(p.ms) AS BIGINT) FROM (");
+    sql.push("SELECT content, CASE WHEN ended_at - ")
         .bind(from)
-        .push(" < p.seconds * 1000 THEN (p.ended_at - ")
+        .push(" < seconds * 1000 THEN ended_at - ")
         .bind(from);
-    sql.push(") / 1000 ELSE p.seconds END) AS BIGINT) FROM plays p");
+    sql.push(" ELSE seconds * 1000 END AS ms FROM plays WHERE tenant = ")
+        .bind(tenant.clone());
+    sql.push(" AND started_at >= ")
+        .bind(from.saturating_sub(millis(LONGEST_PLAY)));
+    sql.push(" AND coalesce(ended_at, started_at) >= ").bind(from);
+    if live {
+        sql.push(
+            " AND kind <> 'session' UNION ALL SELECT content, watched_ms FROM live_watching WHERE tenant = ",
+        )
+        .bind(tenant.clone());
+        sql.push(" AND at >= ").bind(from);
+    }
+    sql.push(") p");
     push_labels(&mut sql, "p.content", &tenant);
-    sql.push(" WHERE p.tenant = ").bind(tenant.clone());
-    sql.push(" AND p.started_at >= ")
-        .bind(from.saturating_sub(longest));
-    sql.push(" AND coalesce(p.ended_at, p.started_at) >= ").bind(from);
     sql.push(" GROUP BY 1, 2");
     let place = desk.place("usage", &claims, &tenant)?;
     let mut work = desk.rows().await?;
@@ -275,7 +284,8 @@ pub(super) async fn usage(
         None::<(i64, String)>,
     );
     let each = work.each(sql.query(), |row| {
-        let (label, content, seconds): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+        let (label, content, ms): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+        let seconds = ms / 1000;
         *labels.entry(label).or_default() += seconds;
         let leads = top
             .as_ref()

@@ -20,6 +20,7 @@ pub mod import;
 mod inputs;
 mod insight;
 mod labels;
+mod live;
 pub mod money;
 mod plays;
 mod positions;
@@ -40,11 +41,11 @@ mod versions;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::db::Db;
-use crate::gateway::attempts::Attempts;
+use crate::gateway::Gateway;
 use crate::lease::diary::Writer;
 use crate::lease::journal::Journal;
 use crate::lease::memory::Memory;
@@ -72,7 +73,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Prepares the ledger. `attempts` are the starts that this node counts.
+    /// Prepares the ledger of the sessions of this gateway.
     ///
     /// # Errors
     /// The diary cannot be read or written, or a source's settings cannot work: for people, with the key.
@@ -80,7 +81,7 @@ impl Ledger {
         config: &Config,
         db: Db,
         (journal, memory): Facts,
-        attempts: Option<Arc<Attempts>>,
+        gateway: &Gateway,
         owner: OwnerId,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
@@ -99,7 +100,7 @@ impl Ledger {
             .map_err(|error: io::Error| format!("data.dir: {error}"))?;
         Ok(Self {
             sources: Sources::new(config, db.clone(), Arc::clone(metrics))?,
-            round: Round::new(db.clone(), settings.sums_every, attempts),
+            round: Round::new(db.clone(), settings.sums_every, gateway),
             scribe: Scribe::new(db, journal, owner, Arc::clone(metrics), &settings.region, bound),
             diary,
         })
@@ -126,4 +127,14 @@ fn time(ms: i64) -> String {
     const LATEST_MS: i64 = 253_402_300_799_000;
     let ms = u64::try_from(ms.clamp(0, LATEST_MS)).unwrap_or_default();
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
+
+/// Now, in milliseconds since the Unix epoch, as the database has times.
+fn now_ms() -> i64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A span in milliseconds.
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

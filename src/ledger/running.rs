@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -26,7 +25,7 @@ use crate::protocol::id::random;
 use super::desk::{Desk, tenant_of};
 use super::plays::{PageQuery, TenantQuery};
 use super::steps::Steps;
-use super::time;
+use super::{now_ms, time};
 
 /// What is under way, by its id.
 #[derive(Debug, Default)]
@@ -59,12 +58,11 @@ impl Place {
         claims: &Claims,
         tenant: &str,
     ) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let task = Arc::new(Task {
             kind,
             tenant: tenant.to_owned(),
             account: claims.account.to_string(),
-            started_at: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+            started_at: now_ms(),
             steps: Arc::default(),
             cancel: CancellationToken::new(),
         });

@@ -4,13 +4,13 @@
 //! journal (`scribe` does). Called by: `scribe`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::db::{Db, DbError, Inserts};
 use crate::lease::journal::{Happened, Record};
 
 use super::calendar::DAY_MS;
-use super::versions;
+use super::{now_ms, versions};
 
 /// The longest wait of one transaction; less than a reader's lease on its turn.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -70,8 +70,6 @@ async fn one_by_one(db: &Db, records: &[&Record], region: &str) -> Result<Writte
 }
 
 async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, DbError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let mut inserts = Inserts::new(
         "INSERT INTO plays (recorded_at, region, kind, tenant, id, user_id, content, device, device_name, device_class, plan, code, \
          started_at, ended_at, seconds, position_ms) VALUES ",
@@ -84,7 +82,7 @@ async fn insert(db: &Db, records: &[&Record], region: &str) -> Result<Written, D
         days.insert(row.started_at / DAY_MS);
         inserts.add(|sql, first| {
             if first {
-                sql.push("(").bind(now).push(", ").bind(region.to_owned());
+                sql.push("(").bind(now_ms()).push(", ").bind(region.to_owned());
             } else {
                 sql.push("($1, $2");
             }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -35,7 +35,7 @@ use super::fetch::Origin;
 use super::figures::Terms;
 use super::import::{Counts, Form, Format, Kind, Place, Rejects, columns_of, import, separator_of};
 use super::plays::PageQuery;
-use super::time;
+use super::{millis, now_ms, time};
 
 /// How often a node looks whether a source is due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -226,15 +226,6 @@ impl Inner {
 /// Where the rows of a source go that were not taken the last time.
 fn rejects_file(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("source-{name}.rejects.csv"))
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    millis(now)
-}
-
-fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether the source is due; then this node alone reads it, and it is due again in its time.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -33,7 +32,7 @@ use super::report::Report;
 use super::royalties::Model;
 use super::royalty_routes::Asked;
 use super::steps::Steps;
-use super::{time, versions};
+use super::{now_ms, time, versions};
 
 /// How often freezing begins anew because rows came in between.
 const TRIES: u32 = 3;
@@ -222,8 +221,6 @@ impl Desk {
         model: Model,
         statement: &Statement,
     ) -> Result<(), ApiError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let difference = statement
             .difference
             .as_ref()
@@ -245,7 +242,7 @@ impl Desk {
             statement.created_by.clone(),
         ]);
         sql.push(", ").bind(difference).push(", ");
-        sql.bind_all([statement.revision, now]).push(")");
+        sql.bind_all([statement.revision, now_ms()]).push(")");
         work.execute(sql.query()).await?;
         work.commit().await?;
         Ok(())

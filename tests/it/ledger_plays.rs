@@ -7,7 +7,9 @@ use serde_json::json;
 use sqlx::Row;
 use usher::db::Db;
 
-use crate::harness::{Node, Player, SOON, now, sign, usher_in};
+use crate::harness::{Node, Player, SOON, now, sign, token, usher_in};
+use crate::ledger_http::Clerk;
+use crate::library::lease;
 use crate::postgres::Postgres;
 use crate::receiver::{Mood, Receiver};
 use crate::redis_servers::{Redis, until};
@@ -153,6 +155,47 @@ async fn sessions_of_a_single_node_become_rows() {
         node.metric("usher_ledger_plays_total{outcome=\"written\"}").await,
         2.0
     );
+}
+
+/// The live view counts what still plays, and not what is paused, on a socket or without one.
+#[tokio::test]
+async fn what_plays_is_seen_before_it_ends() {
+    let node = Node::start().await;
+    let clerk = Clerk::new(&node, "fin", "main", "finance");
+    let tracks = "track id,track name,label\nm1,One,L1\n";
+    clerk
+        .send("POST", "/v1/plays/imports/tracks", "text/csv", tracks)
+        .await;
+    let before = humantime::format_rfc3339_seconds(std::time::SystemTime::now() - Duration::from_secs(600))
+        .to_string();
+    let (mut player, _) = start(&node, "ann", "tv").await;
+    let mut paused = node.watch("bob", "content=m2").await;
+    paused.next_of("granted").await;
+    let _lone = lease(&node, &token("cy"), "m3").await;
+    let begun = Instant::now();
+    let usage = loop {
+        paused.say(json!({"type": "heartbeat", "state": "paused"})).await;
+        play(&mut [&mut player], 1).await;
+        let usage = clerk.get(&format!("/v1/reports/usage?from={before}")).await;
+        if usage["seconds"].as_i64().unwrap() > 0 {
+            break usage;
+        }
+        assert!(begun.elapsed() < SOON * 2, "{usage}");
+    };
+    assert!(
+        begun.elapsed() < Duration::from_secs(16),
+        "at most 15 s behind: {:?}",
+        begun.elapsed()
+    );
+    let seconds = |name: &str| {
+        let labels = usage["labels"].as_array().unwrap().iter();
+        let found = labels.filter(|label| label["name"] == name);
+        found.map(|label| label["seconds"].as_i64().unwrap()).sum::<i64>()
+    };
+    assert!((1..=30).contains(&seconds("L1")), "{usage}");
+    assert!((1..=30).contains(&seconds("")), "m3, and not m2: {usage}");
+    assert_eq!(seconds("L1"), seconds(""), "{usage}");
+    assert_eq!(clerk.get("/v1/plays").await["total"], 0, "no play has ended");
 }
 
 /// What plays when the process is killed is closed at the next start, with what it had watched by then; what ended is

@@ -15,14 +15,17 @@ use crate::harness::{Node, Player};
 use crate::postgres::Postgres;
 use crate::redis_servers::Redis;
 
-/// Sockets that hear.
-const LISTENERS: usize = 5_000;
+/// Sockets that hear; `USHER_ROOM_LISTENERS` for others.
+fn listeners() -> usize {
+    std::env::var("USHER_ROOM_LISTENERS").map_or(5_000, |listeners| listeners.parse().unwrap())
+}
 
 /// Players that fall silent in the calm, and as many again in the rush.
 const SILENT: usize = 100;
 
-/// Messages of the rush, one each 50 ms: 20 a second for 15 s.
-const RUSH: usize = 300;
+/// Sockets that a second of the rush is told to: 20 messages of 5,000. It goes on for 15 s.
+const RUSH: usize = 100_000;
+const RUSH_SECONDS: usize = 15;
 
 /// Longer than a silent player has.
 const LEASE_AND_MORE: Duration = Duration::from_secs(13);
@@ -114,7 +117,9 @@ async fn a_room_of_five_thousand_hears_and_nobody_loses_a_slot() {
     let (heard, hush) = (Arc::new(Heard::default()), watch::Sender::new(0));
     let mut players = JoinSet::new();
     let handshakes = Arc::new(Semaphore::new(32));
-    for number in 0..LISTENERS + 2 * SILENT {
+    let listeners = listeners();
+    let a_second = RUSH / listeners;
+    for number in 0..listeners + 2 * SILENT {
         let permit = Arc::clone(&handshakes).acquire_owned().await.unwrap();
         let (nodes, heard, mut hush) = (Arc::clone(&nodes), Arc::clone(&heard), hush.subscribe());
         // Of which phase it is the silence.
@@ -133,7 +138,7 @@ async fn a_room_of_five_thousand_hears_and_nobody_loses_a_slot() {
     // Whoever does not read does not answer pings.
     let ear = tokio::spawn(async move { while let Some(Ok(_)) = ear.next().await {} });
     let _all = handshakes.acquire_many(32).await.unwrap();
-    let everybody = LISTENERS + 2 * SILENT;
+    let everybody = listeners + 2 * SILENT;
 
     say(&mut speaker, heard.say()).await;
     let count = heard.settle(0).await;
@@ -150,8 +155,9 @@ async fn a_room_of_five_thousand_hears_and_nobody_loses_a_slot() {
     tell("nobody speaks", begin, calm);
 
     hush.send_replace(2);
-    let mut beat = interval(Duration::from_millis(50));
-    for _ in 0..RUSH {
+    let mut beat = interval(Duration::from_secs(1) / u32::try_from(a_second).unwrap());
+    let messages = a_second * RUSH_SECONDS;
+    for _ in 0..messages {
         beat.tick().await;
         say(&mut speaker, heard.say()).await;
     }
@@ -162,14 +168,14 @@ async fn a_room_of_five_thousand_hears_and_nobody_loses_a_slot() {
         total(&*nodes, "usher_messages_lost_total{where=\"room_queue\"}").await,
     ];
     eprintln!(
-        "{RUSH} messages, 20 a second: heard {count} of {} times, p50 {middle:.1}, p99 {late:.1}, last {last:.1} ms; \
+        "{messages} messages, {a_second} a second: heard {count} of {} times, p50 {middle:.1}, p99 {late:.1}, last {last:.1} ms; \
          lost by listeners {slow}, by nodes {queue}",
-        RUSH * LISTENERS
+        messages * listeners
     );
     let rush = lateness(&*nodes).await;
-    tell("20 messages a second", calm, rush);
+    tell(&format!("{a_second} messages a second"), calm, rush);
     let held = total(&*nodes, "usher_sessions_active{tenant=\"main\"}").await;
-    assert!((held - (LISTENERS + 1) as f64).abs() < 0.5, "{held} play");
+    assert!((held - (listeners + 1) as f64).abs() < 0.5, "{held} play");
     assert!(
         players.try_join_next().is_none() && !ear.is_finished(),
         "somebody ended"

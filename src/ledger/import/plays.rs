@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::db::Inserts;
 
 use super::super::calendar::DAY_MS;
+use super::super::now_ms;
 use super::rows::{Header, Rows};
 use super::spill::{Spill, Spilled};
 use super::{BATCH, ImportError, Place, Reject, Run, id, insert, text};
@@ -128,8 +128,7 @@ async fn write<R: Read>(
         return Ok(());
     }
     batch.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    let now = now_ms();
     let rows = batch.len();
     let days = batch.iter().map(|(_, row)| row.at / DAY_MS).collect();
     let mut inserts = Inserts::new(

@@ -90,12 +90,12 @@ export function ledger(who, guard) {
   const usage = table(`Watched in the last ${LIVE_MINUTES} minutes`, [
     { title: "Label", loose: true, text: ({ name }) => name || "without a label" },
     { title: "Watched", text: ({ seconds }) => lasting(seconds) },
-  ], ({ name }) => name, "No play has ended.");
+  ], ({ name }) => name, "Nothing was watched.");
   async function refresh() {
     const begin = new Date(Date.now() - LIVE_MINUTES * 60_000).toISOString();
     const seen = await ask("GET", target("/v1/reports/usage", { tenant: tenant.value, from: begin }));
     const top = seen.top ? `; the most watched is ${seen.top.name} with ${lasting(seen.top.seconds)}` : "";
-    write(since, `${lasting(seen.seconds)} by plays that have ended${top}.`);
+    write(since, `${lasting(seen.seconds)} watched${top}.`);
     usage.show(seen.labels);
   }
   return { refresh, period: PERIOD_MS, node: el("div", {}, el("h2", { tabindex: "-1" }, "Ledger"),
