@@ -43,6 +43,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// A source that failed is read again after this time, or earlier when it is to be read more often.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(5 * 60);
 
+/// A node that reads a source says so again and again; one that is silent for this long reads it no more.
+const LEASE: Duration = Duration::from_secs(120);
+
 /// What clocks of nodes may differ by.
 const CLOCKS: Duration = Duration::from_secs(60);
 
@@ -177,8 +180,20 @@ impl Sources {
 
 impl Inner {
     async fn read(self: &Arc<Self>, source: &Source, stop: &CancellationToken) {
-        let name = &source.name;
-        let Some(done) = stop.run_until_cancelled(self.bring(source, stop)).await else {
+        let (name, begun) = (&source.name, now_ms());
+        let going_on = async {
+            loop {
+                sleep(LEASE / 4).await;
+                let _ = due(&self.db, source, now_ms() + millis(LEASE)).await;
+            }
+        };
+        let done = tokio::select! {
+            done = stop.run_until_cancelled(self.bring(source, stop)) => done,
+            () = going_on => None,
+        };
+        let Some(done) = done else {
+            // For another node.
+            let _ = due(&self.db, source, now_ms()).await;
             return;
         };
         let outcome = if done.is_ok() { "read" } else { "failed" };
@@ -192,7 +207,7 @@ impl Inner {
             }) => tracing::info!(name, read, taken, rejected, "a source of the ledger was read"),
             Err(reason) => tracing::warn!(name, reason, "a source of the ledger cannot be read"),
         }
-        if let Err(error) = told(&self.db, source, &done).await {
+        if let Err(error) = told(&self.db, source, begun, &done).await {
             tracing::warn!(name, %error, "what came of a source cannot be kept");
         }
     }
@@ -228,26 +243,33 @@ fn rejects_file(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("source-{name}.rejects.csv"))
 }
 
-/// Whether the source is due; then this node alone reads it, and it is due again in its time.
+/// Whether the source is due; then this node alone reads it.
 async fn claim(db: &Db, source: &Source) -> Result<bool, DbError> {
-    let (now, every) = (now_ms(), millis(source.every));
+    let (now, latest) = (now_ms(), millis(source.every.max(LEASE) + CLOCKS));
     let mut sql = Sql::new("INSERT INTO ledger_sources (name, due_at) VALUES (");
-    sql.bind(source.name.clone()).push(", ").bind(now + every);
+    sql.bind(source.name.clone()).push(", ").bind(now + millis(LEASE));
     sql.push(") ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE ledger_sources.due_at <= ");
     sql.bind(now);
     // It is to be read more often than it was.
-    sql.push(" OR ledger_sources.due_at > ")
-        .bind(now + every + millis(CLOCKS));
+    sql.push(" OR ledger_sources.due_at > ").bind(now + latest);
     Ok(db.execute(sql.query()).await? > 0)
 }
 
-/// Keeps what came of a reading.
-async fn told(db: &Db, source: &Source, done: &Result<Counts, String>) -> Result<(), DbError> {
+/// Says when the source is due.
+async fn due(db: &Db, source: &Source, at: i64) -> Result<(), DbError> {
+    let mut sql = Sql::new("UPDATE ledger_sources SET due_at = ");
+    sql.bind(at).push(" WHERE name = ").bind(source.name.clone());
+    db.execute(sql.query()).await.map(drop)
+}
+
+/// Keeps what came of a reading; the source is due again in its time.
+async fn told(db: &Db, source: &Source, begun: i64, done: &Result<Counts, String>) -> Result<(), DbError> {
     let mut sql = Sql::new("UPDATE ledger_sources SET failed = ");
     match done {
         Ok(counts) => {
             let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
-            sql.push("NULL, read_at = ").bind(now_ms());
+            sql.push("NULL, due_at = ").bind(begun + millis(source.every));
+            sql.push(", read_at = ").bind(now_ms());
             sql.push(", rows_read = ").bind(number(counts.read));
             sql.push(", rows_taken = ").bind(number(counts.taken));
             sql.push(", rows_already = ").bind(number(counts.already));

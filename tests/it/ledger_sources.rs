@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use usher::db::Db;
 
-use crate::harness::Node;
+use crate::harness::{Node, SOON};
 use crate::ledger_http::Clerk;
 use crate::ledger_rows;
 use crate::postgres::Postgres;
@@ -21,6 +21,9 @@ use crate::stage::Place;
 
 /// Tracks without names, as a converter makes them of a file: the first one's fields are the keys.
 const SWALLOWED: &str = r#"[{"t1":"t2","One":"Two","L1":"L2"},{"t1":"t3","One":"Three","L1":""}]"#;
+
+/// What a server says that says nothing.
+const HANGS: &str = "";
 
 /// A server of a source: says these things, and the last one again and again.
 struct Server {
@@ -38,6 +41,7 @@ impl Server {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (words, heads) = (Arc::clone(&says), Arc::clone(&heard));
         let task = tokio::spawn(async move {
+            let mut hanging = Vec::new();
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut head = Vec::new();
@@ -54,6 +58,10 @@ impl Server {
                         words[0].clone()
                     }
                 };
+                if word == HANGS {
+                    hanging.push(stream);
+                    continue;
+                }
                 let _ = stream.write_all(word.as_bytes()).await;
                 let _ = stream.shutdown().await;
             }
@@ -201,6 +209,30 @@ async fn a_source_is_read_again_and_again_by_one_of_two_nodes_on_postgresql() {
     let (one, two) = tokio::join!(Node::with(&toml), Node::with(&toml));
     let rows = ledger_rows::open(Path::new("."), &postgres.url()).await;
     is_read_again_and_again(&[&one, &two], &server, &rows).await;
+}
+
+/// A node that leaves hands on what it has not read to its end, whenever it would be due again.
+#[tokio::test]
+async fn a_source_is_handed_on_by_a_node_that_leaves() {
+    let (server, postgres, redis) = (
+        Server::start(&[HANGS.to_owned()]).await,
+        Postgres::start().await,
+        Redis::start(&[]).await,
+    );
+    let toml = format!(
+        "[redis]\nurl = \"{}\"\n[database]\nurl = \"{}\"\n{}",
+        redis.url(),
+        postgres.url(),
+        settings(&server).replace("\"2s\"", "\"1h\"")
+    );
+    let mut leaves = Node::with(&toml).await;
+    until("a question", async || (server.asked() == 1).then_some(())).await;
+    let _stays = Node::with(&toml).await;
+    server.says(&ok(SWALLOWED));
+    leaves.signal("-TERM");
+    assert_eq!(leaves.exit_within(SOON * 3).await, Some(0));
+    let rows = ledger_rows::open(Path::new("."), &postgres.url()).await;
+    until("tracks", async || (tracks(&rows).await.len() == 3).then_some(())).await;
 }
 
 /// A file with plays grows, and is read again.

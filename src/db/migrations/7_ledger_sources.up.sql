@@ -1,7 +1,7 @@
 -- Sources of the ledger ([ledger.sources.<name>]): when each is read next, and what came of it.
 CREATE TABLE ledger_sources (
     name TEXT PRIMARY KEY,
-    -- Milliseconds since 1970; one node reads it then, and sets the next time first.
+    -- Milliseconds since 1970; one node reads it then, and puts it off while it does.
     due_at BIGINT NOT NULL,
     -- When all of it was last read,
     read_at BIGINT,
