@@ -16,13 +16,13 @@ use super::millis;
 /// How often a node looks.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
-/// A look that came later than this counts no longer a time.
+/// A look that comes later counts no longer time than this.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// For how long a look is kept.
 pub(super) const KEPT: Duration = Duration::from_secs(48 * 3600);
 
-/// Contents, or sessions of one, of a tenant.
+/// By tenant and content, how many sessions watch.
 type Watching = BTreeMap<(Arc<str>, Arc<str>), i64>;
 
 /// Adds what the sessions of this node watched in the time since the last look: those that play now are taken to have played
