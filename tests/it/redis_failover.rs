@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use usher::lease::redis::{Failed, Script};
 
 use crate::redis_link::{Ear, RULES, SLACK, TIMEOUT, timed};
-use crate::redis_servers::{Cluster, Redis, Sentinels, until};
+use crate::redis_servers::{Cluster, Redis, Sentinels, free_port, until};
 
 /// After which a silent primary is replaced.
 const DOWN_AFTER: Duration = Duration::from_secs(2);
@@ -246,7 +246,8 @@ async fn a_url_of_the_wrong_kind_is_unavailable() {
     assert_eq!(ear.count("a").await, Err(Failed::Unavailable));
     let ear = Ear::open(&format!("redis+sentinel://{}/main", server.place()));
     assert_eq!(ear.count("a").await, Err(Failed::Unavailable));
-    let node = Redis::start(&["--cluster-enabled", "yes", "--cluster-port", "0"]).await;
+    let bus = free_port().to_string();
+    let node = Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
     let ear = Ear::open(&node.url());
     assert_eq!(ear.count("a").await, Err(Failed::Unavailable));
 }
@@ -276,7 +277,17 @@ async fn sentinels_and_their_master_may_ask_for_different_passwords() {
 
 #[tokio::test]
 async fn a_cluster_over_tls_with_a_user_of_few_rights() {
-    let tls = Redis::start_tls(&["--cluster-enabled", "yes", "--tls-cluster", "yes"]).await;
+    // Its own choice of a bus port is among those that the system gives to whoever connects.
+    let bus = free_port().to_string();
+    let cluster = [
+        "--cluster-enabled",
+        "yes",
+        "--tls-cluster",
+        "yes",
+        "--cluster-port",
+        &bus,
+    ];
+    let tls = Redis::start_tls(&cluster).await;
     tls.server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     let rules = format!("reset on >secret {RULES} +cluster|slots +cluster|info +asking +incrby");
     let user: Vec<&str> = ["ACL", "SETUSER", "usher"]
