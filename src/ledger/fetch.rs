@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::outbound::{Client, Guard, OutboundError, Plain};
 
@@ -17,6 +17,9 @@ use super::import::Scratch;
 
 /// The longest silence of a server.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest that one try may take.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How often a server is asked before it is given up.
 const TRIES: u32 = 5;
@@ -116,9 +119,13 @@ impl Origin {
         };
         let (mut pause, mut tries) = (FIRST_PAUSE, 1);
         loop {
-            let failed = match try_once(client, headers, dir, most).await {
-                Ok(scratch) => return Ok(Fetched::Copy(scratch)),
-                Err(failed) => failed,
+            let failed = match timeout(LONGEST, try_once(client, headers, dir, most)).await {
+                Ok(Ok(scratch)) => return Ok(Fetched::Copy(scratch)),
+                Ok(Err(failed)) => failed,
+                Err(_) => Failed {
+                    reason: "not all of it came within an hour".to_owned(),
+                    again: None,
+                },
             };
             let Some(asked) = failed.again.filter(|_| tries < TRIES) else {
                 return Err(format!("{} (try {tries})", failed.reason));

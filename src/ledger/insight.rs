@@ -213,7 +213,7 @@ pub(super) struct Usage {
     /// Until when: now.
     #[schema(format = DateTime)]
     to: String,
-    /// Seconds watched, of the last two days also by plays that go on.
+    /// Seconds watched, of the last two hours also by plays that go on.
     seconds: i64,
     /// By label, the most watched first; at most 1000.
     labels: Vec<Watched>,
@@ -224,7 +224,7 @@ pub(super) struct Usage {
 
 /// What was watched since a moment. Scope `finance` or `admin`.
 ///
-/// In the last two days what plays is counted every ten seconds, and is here that much later; for a moment further back the
+/// In the last two hours what plays is counted every ten seconds, and is here that much later; for a moment further back the
 /// plays count that ended since then, of one that began before what was watched since then at most.
 #[utoipa::path(
     get,

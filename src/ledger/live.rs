@@ -20,7 +20,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// For how long a look is kept.
-pub(super) const KEPT: Duration = Duration::from_secs(48 * 3600);
+pub(super) const KEPT: Duration = Duration::from_secs(2 * 3600);
 
 /// By tenant and content, how many sessions watch.
 type Watching = BTreeMap<(Arc<str>, Arc<str>), i64>;

@@ -1,5 +1,5 @@
 -- What is watched now: every few seconds each node adds up what its sessions watched of each content. For the live view;
--- no money rests on it, and it is kept for two days.
+-- no money rests on it, and it is kept for two hours.
 CREATE TABLE live_watching (
     tenant TEXT NOT NULL,
     -- The beginning of ten seconds, in milliseconds since 1970.
